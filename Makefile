@@ -1,0 +1,21 @@
+# `make train` and `make test` need Python 3.11 or later and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test
+
+train: .venv/installed
+	$(BIN)/python train.py preprocess=noise
+
+test: .venv/installed-dev
+	./check
+
+# Made again when what is to be installed changes; otherwise there is nothing to do.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@

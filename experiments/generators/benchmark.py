@@ -1,0 +1,173 @@
+"""How fast generators are trained and sampled, against the bare step and the bare forward pass.
+
+``python experiments/generators/benchmark.py`` prints and writes ``benchmark.csv`` beside this file.
+Each is measured at the settings of the study (README.md), in rounds, so that a slow minute of the
+machine slows them all; nothing else should run.
+"""
+
+import csv
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+
+from forensics import config, runs, sampling
+from forensics.config import GenerateSettings
+from forensics.data.faces import open_faces
+from forensics.generators import Gan
+from forensics.preprocess import Draws
+from forensics.trainer import assemble_generator, in_bfloat16, pick_device
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = {
+    "dcgan": ["batch_size=64", "generator.width=32"],
+    "wgan_gp": ["batch_size=32", "generator.width=24", "generator.critic_steps=2"],
+    "pggan": [
+        "batch_size=16", "generator.latent_size=192", "generator.first_resolution=128",
+        "generator.channels=[192,192,128,64,32,16]",
+    ],
+}  # fmt: skip
+"""The study's networks; PGGAN at full size, where it is slowest."""
+ROUNDS, WARM_UP, STEPS, SAMPLES = 3, 2, 8, 500
+
+
+class Clock(pl.Callback):
+    """Steps of the generator a second, once warm."""
+
+    rate: float
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:  # noqa: ANN401
+        """Start or stop the clock."""
+        critic_steps = pl_module.gan.critic_steps
+        steps, rest = divmod(_[-1] + 1, critic_steps)
+        if rest == 0 and steps == WARM_UP:
+            self._started = now()
+        elif rest == 0 and steps == WARM_UP + STEPS:
+            self.rate = STEPS / (now() - self._started)
+
+
+def now() -> float:
+    """Seconds, once the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def compose(name: str, folder: Path) -> GenerateSettings:
+    """The settings of generate.py for one of `STUDY`."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        overrides = [
+            f"generator={name}", *STUDY[name], f"dataset.root={folder}", "source=none", "name=none",
+            f"cache_dir={folder}/cache", "max_epochs=1", f"steps_per_epoch={WARM_UP + STEPS}",
+        ]  # fmt: skip
+        return config.typed(hydra.compose("generate", overrides), GenerateSettings)
+
+
+def built(settings: GenerateSettings) -> Gan:
+    """The networks, on the device."""
+    pl.seed_everything(settings.seed, verbose=False)
+    gan = settings.gan.build(settings.dataset.image_size)
+    assert isinstance(gan, Gan)
+    return gan.to(pick_device(settings.trainer))
+
+
+def bare_steps(settings: GenerateSettings) -> float:
+    """Steps/s of the same losses and optimizers on one resident random batch."""
+    gan = built(settings).to(memory_format=torch.channels_last)
+    device, size = gan.device, settings.dataset.image_size
+    images = torch.rand(settings.batch_size, 3, size, size, device=device) * 2 - 1
+    images = images.contiguous(memory_format=torch.channels_last)
+    generator_adam, critic_adam = gan.optimizers()
+    draws = Draws.at(0, 0, 0, device=device).own
+    bfloat16 = in_bfloat16(settings.trainer.precision, device.type == "cuda")
+    for step in range(WARM_UP + STEPS):
+        if step == WARM_UP:
+            started = now()
+        for turn in range(gan.critic_steps + 1):
+            of_critic = turn < gan.critic_steps
+            with torch.autocast(device.type, torch.bfloat16, bfloat16, cache_enabled=False):
+                loss = (
+                    gan.critic_loss(images, draws)
+                    if of_critic
+                    else gan.generator_loss(len(images), draws)
+                )
+            adam = critic_adam if of_critic else generator_adam
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        gan.after_generator_step()
+    return STEPS / (now() - started)
+
+
+def our_steps(settings: GenerateSettings, folder: Path) -> float:
+    """Steps/s of generate.py's own pieces on a warm cache."""
+    clock = Clock()
+    data, task, trainer = assemble_generator(settings, built(settings), folder, clock)
+    trainer.fit(task, datamodule=data)
+    return clock.rate
+
+
+def bare_samples(settings: GenerateSettings) -> float:
+    """Images/s of the forward pass alone, in the same batches."""
+    gan = built(settings)
+    latents = gan.draw_latents(sampling.AT_ONCE, torch.Generator().manual_seed(0))
+    gan.sample(latents)
+    started = now()
+    for _ in range(SAMPLES // sampling.AT_ONCE):
+        gan.sample(latents)
+    return SAMPLES / (now() - started)
+
+
+def our_samples(settings: GenerateSettings, folder: Path) -> float:
+    """Images/s with lossless writing."""
+    gan = built(settings)
+    gan.sample(gan.draw_latents(sampling.AT_ONCE, torch.Generator().manual_seed(0)))
+    started = now()
+    sampling.write_samples(gan, folder, SAMPLES, {"seed": 0})
+    return SAMPLES / (now() - started)
+
+
+def main() -> None:
+    """Measure, print, write down."""
+    config.register()
+    measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
+        folder = Path(temporary)
+        for number in range(ROUNDS):
+            for name in STUDY:
+                settings = compose(name, folder)
+                open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
+                place = folder / f"{name}{number}"
+                steps = bare_steps(settings), our_steps(settings, place / "run")
+                images = bare_samples(settings), our_samples(settings, place / "png")
+                pairs = {"training": (*steps, "steps/s"), "sampling": (*images, "images/s")}
+                for part, (bare, ours, unit) in pairs.items():
+                    measured[name, f"{part}, bare", unit].append(bare)
+                    measured[name, f"{part}, ours", unit].append(ours)
+                    measured[name, f"{part}, ours / bare", "ratio"].append(ours / bare)
+    of_machine = runs.provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    rows = [
+        {
+            "generator": name, "what": what, "unit": unit, "min": f"{min(values):.4g}",
+            "median": f"{statistics.median(values):.4g}", "max": f"{max(values):.4g}",
+            "n": len(values), "device": of_machine["device"], "threads": of_machine["threads"],
+            "torch": of_machine["versions"]["torch"], "commit": of_machine["git_commit"],
+        }
+        for (name, what, unit), values in measured.items()
+    ]  # fmt: skip
+    for row in rows:
+        print("{generator:8} {what:22} {min:>8} {median:>8} {max:>8} {unit}".format(**row))
+    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Find where in an image, and at which frequencies, a detector's evidence lies.
+
+Images are put together from a real and a PGGAN image: one's frame around the other's middle, or
+one's low frequencies under the other's high ones. Whichever part decides the score is the
+evidence.
+
+``python experiments/starter_table/evidence.py outputs/starter/*/`` scores them with each run's
+detector and writes ``evidence.csv`` beside this file.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forensics.data.images import ResizeFilter
+from forensics.data.sources import Preparation, open_source
+from forensics.detectors import DETECTORS
+from forensics.model_files import load_model
+from forensics.runs import DETECTOR, read_result
+
+IMAGES = 300
+Images = NDArray[np.uint8]
+
+
+def framed(middle: Images, frame: Images, width: int) -> Images:
+    """``middle`` inside the outermost ``width`` pixels of ``frame``."""
+    mixed = frame.copy()
+    mixed[:, width:-width, width:-width] = middle[:, width:-width, width:-width]
+    return mixed
+
+
+def crossed(low: Images, high: Images, cycles_per_pixel: float) -> Images:
+    """The frequencies of ``low`` below a cut and those of ``high`` from it on."""
+    spectra = [np.fft.fft2(images.astype(float), axes=(1, 2)) for images in (low, high)]
+    frequency = np.fft.fftfreq(low.shape[1])
+    below = np.hypot(frequency[:, None], frequency)[None, :, :, None] < cycles_per_pixel
+    mixed = np.fft.ifft2(np.where(below, *spectra), axes=(1, 2)).real
+    return np.asarray(np.rint(mixed.clip(0, 255)), np.uint8)
+
+
+def main() -> None:
+    """Score the mixed images with the detectors of the runs named on the command line."""
+    rows = []
+    for folder in map(Path, sys.argv[1:]):
+        detector, card, _ = load_model(folder / DETECTOR, DETECTORS)
+        settings = read_result(folder)["settings"]
+        root = Path(settings["dataset"]["root"])
+        preparation = Preparation(
+            card["image_size"], ResizeFilter(card["resize_filter"]), card["image_size"], 0.01
+        )
+        real, pggan, dcgan = (
+            open_source(name, root / name, preparation, Path(settings["cache_dir"])).rows[-IMAGES:]
+            for name in ("utkface", "pggan", "dcgan")
+        )
+        mixed = {"real": real, "pggan": pggan, "dcgan": dcgan}
+        for width in (1, 4, 16):
+            mixed[f"real, {width} px frame of pggan"] = framed(real, pggan, width)
+            mixed[f"pggan, {width} px frame of real"] = framed(pggan, real, width)
+        for cut in (1 / 32, 1 / 16, 1 / 8, 1 / 4):
+            mixed[f"real below {cut:.3f}, pggan above"] = crossed(real, pggan, cut)
+            mixed[f"pggan below {cut:.3f}, real above"] = crossed(pggan, real, cut)
+        for name, images in mixed.items():
+            batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+            with torch.inference_mode():
+                logits = detector(batch.float() / 127.5 - 1)
+            rows.append(
+                {
+                    "run": folder.name,
+                    "images": name,
+                    "n": len(images),
+                    "share_called_real": round(float((logits >= 0).float().mean()), 4),
+                    "median_logit": round(float(logits.median()), 3),
+                }
+            )
+            print(*rows[-1].values(), sep="  ")
+    with Path(__file__).with_name("evidence.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

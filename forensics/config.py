@@ -1,0 +1,256 @@
+"""Root settings; the only place that registers anything with Hydra.
+
+Values stand in ``conf/``; the dataclasses say which settings there are, their types and ranges.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from forensics.data.faces import FacesSettings
+from forensics.data.splits import DatasetSettings
+from forensics.detectors import DETECTORS, DetectorSettings
+from forensics.errors import UserError
+from forensics.generators import GENERATORS, GeneratorSettings
+from forensics.preprocess import PREPROCESSES, Preprocess
+
+OPTIONS = {"model": DETECTORS, "preprocess": PREPROCESSES, "generator": GENERATORS}
+"""What the groups offer whose settings are of many kinds."""
+
+
+class Precision(StrEnum):
+    """In which numbers the detector is trained and scores."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class TrainerSettings:
+    """On what and in which numbers to train.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: how many of them train together.
+        precision: ``auto`` is bfloat16 autocast where the device computes it, else float32.
+        channels_last: keep images channels last in memory, which is faster.
+    """
+
+    accelerator: str
+    devices: int
+    precision: Precision
+    channels_last: bool
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        if self.accelerator not in ("auto", "cpu", "gpu"):
+            raise UserError(
+                f"trainer.accelerator must be auto, cpu or gpu, not {self.accelerator}."
+            )
+        if self.devices < 1:
+            raise UserError(f"trainer.devices must be at least 1, not {self.devices}.")
+
+
+@dataclass
+class TrainSettings:
+    """Everything ``train.py`` can be told.
+
+    Attributes:
+        model: settings of one of `forensics.detectors.DETECTORS`.
+        preprocess: one of `forensics.preprocess.PREPROCESSES`.
+        dataset: sources and their roles.
+        trainer: device and precision.
+        name: of the run's folder below ``outputs``.
+        seed: >= 0; decides weights, validation images, order and draws.
+        max_epochs: times the training images are gone through.
+        batch_size: images in a batch, over all devices together.
+        learning_rate: Adam's.
+        betas: Adam's.
+        cache_dir: where prepared images are kept; may be shared by any number of runs.
+        resume: the folder of an unfinished run to go on with, or None.
+    """
+
+    model: Any
+    preprocess: Any
+    dataset: DatasetSettings
+    trainer: TrainerSettings
+    name: str
+    seed: int
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    betas: list[float]
+    cache_dir: str
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for key, least in (("seed", 0), ("max_epochs", 1), ("batch_size", 2)):
+            _at_least(self, key, least)
+        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(f"learning_rate must be above 0, not {self.learning_rate}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas must be two numbers in [0, 1), not {list(self.betas)}.")
+
+    @property
+    def detector(self) -> DetectorSettings:
+        """``model``, as what it is."""
+        return cast(DetectorSettings, self.model)
+
+    @property
+    def operator(self) -> Preprocess:
+        """``preprocess``, as what it is."""
+        return cast(Preprocess, self.preprocess)
+
+
+@dataclass
+class GenerateSettings:
+    """Everything ``generate.py`` can be told.
+
+    Attributes:
+        generator: settings of one of `forensics.generators.GENERATORS`.
+        dataset: where the faces are.
+        trainer: device and precision.
+        real: the source to train on: a folder below ``dataset.root``.
+        source: the folder below ``dataset.root`` to write into; None is the generator's name.
+        images: how many to write.
+        name: of the run's folder below ``outputs``.
+        seed: >= 0; decides weights, order and latents.
+        max_epochs: how often ``steps_per_epoch`` are done.
+        steps_per_epoch: of the generator; after each epoch samples are shown and a checkpoint is
+            kept.
+        batch_size: real images the critic is shown at a time, over all devices together.
+        cache_dir: where prepared images are kept; may be shared by any number of runs.
+        resume: the folder of an unfinished run to go on with, or None.
+        sample: the folder of a whole run whose generator is sampled, none trained, or None.
+    """
+
+    generator: Any
+    dataset: FacesSettings
+    trainer: TrainerSettings
+    real: str
+    source: str | None
+    images: int
+    name: str
+    seed: int
+    max_epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    cache_dir: str
+    resume: str | None
+    sample: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        for key, least in (
+            ("seed", 0),
+            ("images", 0),
+            ("max_epochs", 1),
+            ("steps_per_epoch", 1),
+            ("batch_size", 2),
+        ):
+            _at_least(self, key, least)
+        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
+        for key in ("real", "source"):
+            name = getattr(self, key)
+            if name is not None and (not name or "/" in name or name.startswith(".")):
+                raise UserError(
+                    f"{key}={name!r} is no source's name: give that of a folder below dataset.root."
+                )
+
+    @property
+    def gan(self) -> GeneratorSettings:
+        """``generator``, as what it is."""
+        return cast(GeneratorSettings, self.generator)
+
+
+Settings = TrainSettings | GenerateSettings
+S = TypeVar("S", TrainSettings, GenerateSettings)
+
+
+def _at_least(settings: object, key: str, least: int) -> None:
+    if getattr(settings, key) < least:
+        raise UserError(f"{key} must be at least {least}, not {getattr(settings, key)}.")
+
+
+def _check_seed_and_batch(seed: int, batch_size: int, devices: int) -> None:
+    if seed >= 2**32:
+        raise UserError(f"seed must be below 2**32, not {seed}.")
+    if batch_size % devices:
+        raise UserError(
+            f"batch_size must be a multiple of trainer.devices={devices}, not {batch_size}."
+        )
+
+
+def register() -> None:
+    """Tell Hydra the types behind ``conf/``.
+
+    They stand under ``schema/``, so that the groups themselves list nothing but choices.
+    """
+    store = ConfigStore.instance()
+    store.store(group="schema", name="train", node=TrainSettings)
+    store.store(group="schema", name="dataset", node=DatasetSettings)
+    store.store(group="schema", name="trainer", node=TrainerSettings)
+    store.store(group="schema", name="generate", node=GenerateSettings)
+    for group, options in OPTIONS.items():
+        for name, node in options.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def typed(config: DictConfig, kind: type[S]) -> S:
+    """Turn a composed config into settings, checked for their ranges.
+
+    Args:
+        config: of any entry point.
+        kind: the settings of this one.
+
+    Raises:
+        UserError: if a value is out of range or missing, or these are another's settings.
+    """
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        key = min(missing)
+        raise UserError(f"{key} has no value: give it one with {key}=VALUE.")
+    settings = OmegaConf.to_object(config)
+    if not isinstance(settings, kind):
+        raise UserError(
+            "The run is one of another program: resume those of train.py with train.py, those of "
+            "generate.py with generate.py."
+        )
+    return settings
+
+
+def option(settings: object) -> str:
+    """The option of one of the groups of `OPTIONS` that gave some settings."""
+    pairs = (pair for options in OPTIONS.values() for pair in options.items())
+    return next(name for name, kind in pairs if type(settings) is kind)
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Settings as the command line names them: options by their group, values by dotted keys."""
+
+    def walk(prefix: str, node: dict[str, Any]) -> dict[str, Any]:
+        pairs: dict[str, Any] = {}
+        for key, value in node.items():
+            inner = isinstance(value, dict)
+            pairs |= walk(f"{prefix}{key}.", value) if inner else {prefix + key: value}
+        return pairs
+
+    options = {group: option(one) for group in OPTIONS if (one := getattr(settings, group, None))}
+    return options | walk("", plain(settings))
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as plain containers, for files; enums become their names."""
+
+    def leaf(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: str(v) if isinstance(v, StrEnum) else v for key, v in pairs}
+
+    return dataclasses.asdict(settings, dict_factory=leaf)

@@ -1,0 +1,271 @@
+"""Batches of prepared images, and what happens to them on the device."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from forensics.data.demo import build_demo
+from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.splits import DatasetSettings, Part, Split, split_sources
+from forensics.errors import UserError
+from forensics.preprocess import Draws, Preprocess, Preprocessed
+from forensics.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Which images a batch holds and where it stands in training."""
+
+    epoch: int
+    number: int
+    positions: NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """A batch on its way to the detector.
+
+    Attributes:
+        images: ``(B, 3, H, W)``: uint8 grey levels until the device, then float in [-1, 1].
+        labels: ``(B,)`` float, 1 for real and 0 for generated.
+        positions: ``(B,)`` int64, each image's position in its part of the split.
+        epoch: number of the epoch, from 0.
+        number: number of the batch in the epoch, from 0.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor
+    epoch: int
+    number: int
+
+
+class ShuffledBatches(Sampler[Place]):
+    """Full batches in an order that depends on seed and epoch alone.
+
+    Each of several devices gets its own images of every batch; together they are the batch that
+    one device would get. What is left over after the last full batch waits for another epoch.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, rank: int, devices: int) -> None:
+        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._rank, self._devices = rank, devices
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order; the trainer calls it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count // self._batch_size
+
+    def __iter__(self) -> Iterator[Place]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
+        for number in range(len(self)):
+            batch = order[number * self._batch_size : (number + 1) * self._batch_size]
+            yield Place(self._epoch, number, batch[self._rank :: self._devices])
+
+
+class OrderedBatches(Sampler[Place]):
+    """Every image once, in order, over all devices together, in batches as even as can be.
+
+    Each device gets the same number of batches, or those with fewer would be waited for.
+
+    Raises:
+        UserError: if there are fewer images than devices.
+    """
+
+    def __init__(self, count: int, batch_size: int, rank: int, devices: int) -> None:
+        if count < devices:
+            raise UserError(
+                f"trainer.devices={devices} are more than the {count} images of a part of the "
+                "split: take fewer devices or add images."
+            )
+        batches = min(-(-count // batch_size), count // devices)
+        self._batches = np.array_split(np.arange(rank, count, devices), batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Place]:
+        for number, positions in enumerate(self._batches):
+            yield Place(0, number, positions)
+
+
+class PartImages(Dataset[Batch]):
+    """The images of one part of the split, a batch at a time."""
+
+    def __init__(self, part: Part, sources: list[Source], real_sources: int) -> None:
+        self._part, self._sources = part, sources
+        self._labels = torch.from_numpy((part.source < real_sources).astype(np.float32))
+
+    def __getitem__(self, place: Place) -> Batch:
+        """Copy a batch out of the mapped rows."""
+        positions = place.positions
+        images = np.empty((len(positions), *self._sources[0].rows.shape[1:]), np.uint8)
+        for image, position in zip(images, positions, strict=True):
+            image[:] = self._sources[self._part.source[position]].rows[self._part.row[position]]
+        for source in self._sources:
+            source.forget_pages()
+        where = torch.from_numpy(positions)
+        return Batch(
+            # Rows are stored channels last; as (B, 3, H, W) they are channels_last in memory.
+            torch.from_numpy(images).permute(0, 3, 1, 2),
+            self._labels[where],
+            where,
+            place.epoch,
+            place.number,
+        )
+
+
+class FaceData(pl.LightningDataModule):
+    """Real and generated faces, split as the paper does; preprocess in training only.
+
+    Args:
+        settings: which sources and how many images.
+        preprocess: the operator for training batches.
+        batch_size: images in a batch, over all devices together.
+        seed: decides validation images, order and the preprocess's draws.
+        cache_dir: where prepared images are kept.
+
+    Attributes (after `setup`):
+        sources: the real sources, then the generated ones.
+        split: which of their images train, validate and test.
+    """
+
+    sources: list[Source]
+    split: Split
+
+    def __init__(
+        self,
+        settings: DatasetSettings,
+        preprocess: Preprocess,
+        batch_size: int,
+        seed: int,
+        cache_dir: Path,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._preprocess = preprocess
+        self.batch_size, self._seed, self._cache_dir = batch_size, seed, cache_dir
+        self._is_set_up = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the sources and split them; further calls do nothing.
+
+        Raises:
+            UserError: if a source is missing or unusable, or a batch cannot be filled.
+        """
+        if self._is_set_up:
+            return
+        settings = self.settings
+        names = [*settings.real, *settings.generators]
+        root = Path(settings.root)
+        if settings.toy:
+            counts = {
+                name: settings.test_count
+                + (settings.train_count if name in (*settings.real, *settings.train_on) else 0)
+                for name in names
+            }
+            with Progress("render the toy faces", sum(counts.values())) as progress:
+                build_demo(root, counts, progress.advance)
+        preparation = Preparation(
+            settings.image_size,
+            settings.resize_filter,
+            settings.min_side,
+            settings.max_rejected_share,
+        )
+        self.sources = [
+            open_source(
+                name, Path(settings.folders.get(name, root / name)), preparation, self._cache_dir
+            )
+            for name in names
+        ]
+        self.split = split_sources(self.sources, settings, self._seed)
+        if len(self.split.train) < self.batch_size:
+            raise UserError(
+                f"batch_size={self.batch_size} is more than the {len(self.split.train)} "
+                "training images: lower batch_size or add images."
+            )
+        self._is_set_up = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the images: a hash of each source's share of the split."""
+        return {source.name: self._hash(position) for position, source in enumerate(self.sources)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hold the images against those of a checkpoint.
+
+        Raises:
+            UserError: if they are others; it names the source.
+        """
+        for name, images in self.state_dict().items():
+            if state_dict.get(name) != images:
+                raise UserError(
+                    f"The images of {name} are not those that the run began with: put those "
+                    "back, or start a new run."
+                )
+
+    def _hash(self, source: int) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.split.train, self.split.validation, self.split.test):
+            rows = part.row[part.source == source]
+            digest.update(len(rows).to_bytes(8))
+            for row in rows:
+                digest.update(self.sources[source].digests[row])
+        return digest.hexdigest()
+
+    def images(self, part: Part) -> PartImages:
+        """The images of a part as batches of raw grey levels."""
+        return PartImages(part, self.sources, len(self.settings.real))
+
+    def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
+        # No workers: copying mapped rows takes less time than handing them between processes.
+        return DataLoader(
+            self.images(part),
+            batch_size=None,
+            sampler=batches,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled full batches of the training part."""
+        part = self.split.train
+        batches = ShuffledBatches(len(part), self.batch_size, self._seed, *self._place())
+        return self._loader(part, batches)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation part in order."""
+        part = self.split.validation
+        return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test part in order."""
+        part = self.split.test
+        return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
+
+    def preprocess(self, batch: Batch) -> Preprocessed:
+        """Do to a raw batch what training does to it, with the draws of its place."""
+        images = batch.images.float()
+        rank, _ = self._place()
+        draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=images.device)
+        return self._preprocess(images, draws)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Preprocess a training batch on the device and scale any batch to [-1, 1]."""
+        training = self.trainer is not None and self.trainer.training
+        images = self.preprocess(batch).images if training else batch.images.float()
+        # In place: whole grey levels became a float tensor of their own.
+        return batch._replace(images=images.div_(127.5).sub_(1))

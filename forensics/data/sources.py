@@ -1,0 +1,354 @@
+"""A source is an ordered folder of images, decoded and resized once into rows on disk.
+
+The rows of a source lie in one file, ``(count, size, size, 3)`` uint8, that is mapped into
+memory, beside a manifest of its files in parquet. They are built again whenever a file of the
+folder, a setting or the decode policy changes.
+"""
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from forensics.data.images import (
+    POLICY_VERSION,
+    SUFFIXES,
+    RejectedImage,
+    ResizeFilter,
+    decode,
+    to_square,
+)
+from forensics.errors import UserError
+from forensics.progress import Progress
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_DIGEST_BYTES = 16
+_ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
+_CHECKED_ROWS = 32
+
+
+class Preparation(NamedTuple):
+    """How every image of a run becomes a row.
+
+    Attributes:
+        image_size: height and width of a row in pixels.
+        resize_filter: the antialiased filter.
+        min_side: files with a shorter side in pixels are rejected.
+        max_rejected_share: a source with a larger share of rejected files stops the run.
+    """
+
+    image_size: int
+    resize_filter: ResizeFilter
+    min_side: int
+    max_rejected_share: float
+
+
+class ImageFile(NamedTuple):
+    """A file of a source, by what tells that it changed."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+class Source:
+    """The prepared images of one folder, in the order of their relative paths.
+
+    Attributes:
+        name: the source's name.
+        paths: relative paths of the accepted files, one a row.
+        digests: 16-byte hashes of the rows' pixels: equal rows have equal ones.
+        rejected: relative path and reason of each file that was left out.
+        flagged: relative path and oddity of each file that was accepted all the same.
+    """
+
+    def __init__(self, name: str, cache: Path, image_size: int) -> None:
+        """Map what `open_source` has built.
+
+        Raises:
+            _CorruptCache: if the cache is not what was written.
+        """
+        self.name = name
+        try:
+            manifest = pq.read_table(cache / _MANIFEST)
+            accepted = manifest.filter(pc.is_valid(manifest["digest"]))
+            self.paths = cast(list[str], accepted["path"].to_pylist())
+            self.digests = cast(list[bytes], accepted["digest"].to_pylist())
+            self.rejected = _pairs(manifest, "rejected")
+            self.flagged = _pairs(manifest, "flag")
+            with (cache / _ROWS).open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            shape = (len(self.paths), image_size, image_size, 3)
+            self.rows: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8).reshape(shape)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise _CorruptCache(str(error)) from error
+        # A torn or zeroed file shows in a few rows; reading all would take as long as training.
+        for row in np.linspace(0, len(self) - 1, min(len(self), _CHECKED_ROWS)).astype(int):
+            if _digest(self.rows[row]) != self.digests[row]:
+                raise _CorruptCache(f"row {row} does not match its digest")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def forget_pages(self) -> None:
+        """Give the mapped pages back, so that resident memory does not grow with what was read.
+
+        They stay in the system's page cache; reading them again costs a page fault, no disk.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on every platform
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class _CorruptCache(Exception):
+    """What lies in the cache is not what was written there."""
+
+
+def list_images(folder: Path) -> list[ImageFile]:
+    """List the image files below a folder, sorted by relative path.
+
+    Hidden files and files without a suffix of `SUFFIXES` are passed over, and links are not
+    followed: they could lead anywhere.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+
+    def walk(folder: str, prefix: str) -> Iterator[ImageFile]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                elif f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
+                    stat = entry.stat()
+                    yield ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
+
+    return sorted(walk(str(folder), ""))
+
+
+def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Path) -> Source:
+    """Open the rows of a folder, building them first if they are not there or out of date.
+
+    Two processes that need the same rows do not build twice: one builds, the others wait.
+
+    Args:
+        name: the source's name, for messages and scores.
+        folder: where its images are.
+        preparation: how they become rows.
+        cache_dir: where rows are kept; made if missing.
+
+    Raises:
+        UserError: if the folder is missing or has no image, if more files than allowed are
+            rejected, or if the cache cannot be written.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {folder} for the source {name}: put its images there, or name "
+            f"another with dataset.root or +dataset.folders.{name}=FOLDER."
+        )
+    files = list_images(folder)
+    if not files:
+        raise UserError(
+            f"The folder {folder} of the source {name} has no .jpg, .png or .webp file "
+            f"(links are not followed): put images there, or name another folder with "
+            f"+dataset.folders.{name}=FOLDER."
+        )
+    size, filter_, min_side, _ = preparation
+    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}"
+    place = _hash(f"{folder.resolve()}|{policy}".encode())[:12]
+    content = _hash(json.dumps([policy, files]).encode())[:24]
+    home = cache_dir / f"{name}-{place}"
+    cache = home / content
+    try:
+        source = _open(name, cache, size)
+        if source is None:
+            home.mkdir(parents=True, exist_ok=True)
+            with _locked(home / "lock", name):
+                source = _open(name, cache, size)
+                if source is None:
+                    _replace(
+                        home,
+                        cache,
+                        lambda to: _build(folder, files, preparation, to, f"prepare {name}"),
+                    )
+                    source = Source(name, cache, size)
+    except OSError as error:
+        raise UserError(
+            f"Cannot keep the prepared images of {name} in {home} ({error.strerror or error}): "
+            "make room or name another folder with cache_dir=FOLDER."
+        ) from error
+    share = len(source.rejected) / len(files)
+    if share > preparation.max_rejected_share:
+        path, reason = source.rejected[0]
+        raise UserError(
+            f"{len(source.rejected)} of the {len(files)} files in {folder} cannot be used, the "
+            f"first {path!r} ({reason}): mend or remove those listed in {cache / _MANIFEST}, or "
+            f"allow more with dataset.max_rejected_share."
+        )
+    if source.rejected:
+        log.warning(
+            "%s: %d of %d files left out, the first %r (%s); all are listed in %s",
+            name, len(source.rejected), len(files), *source.rejected[0], cache / _MANIFEST,
+        )  # fmt: skip
+    return source
+
+
+def _open(name: str, cache: Path, image_size: int) -> Source | None:
+    """The source if its cache is whole, None if it has to be built."""
+    if not cache.is_dir():
+        return None
+    try:
+        return Source(name, cache, image_size)
+    except _CorruptCache as error:
+        log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
+        return None
+
+
+class _locked:
+    """Hold a lock file; its holder's end, however it comes, frees it."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._lock, self._name = FileLock(path), name
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: waiting for another process that prepares the same images", self._name)
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _replace(home: Path, cache: Path, build: Callable[[Path], None]) -> None:
+    """Build ``cache`` in one step, in place of whatever rows lie in ``home``.
+
+    Those are of the folder as it was before, or what a killed build left. A process that still
+    reads them keeps its mapping.
+    """
+    for left in home.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+    unfinished = home / "unfinished"
+    unfinished.mkdir()
+    try:
+        build(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.replace(cache)
+
+
+def _build(
+    folder: Path, files: list[ImageFile], preparation: Preparation, unfinished: Path, label: str
+) -> None:
+    """Decode and resize the files into the folder ``unfinished``."""
+
+    def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
+        if _as_text(file.path) != file.path:
+            return None, "its name is no UTF-8"
+        try:
+            image, flag = decode(folder / file.path, preparation.min_side)
+        except RejectedImage as error:
+            return None, str(error)
+        except OSError as error:
+            raise UserError(
+                f"{folder / file.path} cannot be read ({error.strerror}): make it readable, or "
+                "remove it."
+            ) from error
+        return to_square(image, preparation.image_size, preparation.resize_filter), flag
+
+    table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
+    with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:
+        for file, (row, note) in zip(files, _in_order(prepare, files), strict=True):
+            if row is not None:
+                out.write(row.tobytes())
+            accepted = row is not None
+            table["path"].append(_as_text(file.path))
+            table["bytes"].append(file.bytes)
+            table["mtime_ns"].append(file.mtime_ns)
+            table["digest"].append(None if row is None else _digest(row))
+            table["rejected"].append(None if accepted else note)
+            table["flag"].append(note if accepted and note else None)
+            progress.advance()
+        _to_disk(out)
+    if not any(table["digest"]):
+        raise UserError(
+            f"None of the {len(files)} files in {folder} can be used, the first is "
+            f"{files[0].path!r} ({table['rejected'][0]}): put JPEG, PNG or WebP images there."
+        )
+    with (unfinished / _MANIFEST).open("wb") as out:
+        pq.write_table(pa.table(table, schema=pa.schema(_MANIFEST_FIELDS)), out)
+        _to_disk(out)
+
+
+def _as_text(name: str) -> str:
+    """A file's name as it can be written, also where its bytes are no UTF-8."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _to_disk(file: BinaryIO) -> None:
+    """Wait until a file is on the disk: a rename must not overtake what it renames."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+_MANIFEST_FIELDS: list["pa.Field[Any]"] = [
+    pa.field("path", pa.string()),
+    pa.field("bytes", pa.int64()),
+    pa.field("mtime_ns", pa.int64()),
+    pa.field("digest", pa.binary(_DIGEST_BYTES)),
+    pa.field("rejected", pa.string()),
+    pa.field("flag", pa.string()),
+]
+
+
+def _in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
+    """Map over items on all cores, results in order, few of them at once in memory.
+
+    Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
+    threads are as fast as two processes, which would have to import torch first.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        rest = iter(items)
+        pending = deque(pool.submit(work, item) for item in islice(rest, 256))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(work, item) for item in islice(rest, 1))
+
+
+def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
+    """Path and text of the files that have a text in a column of the manifest."""
+    noted = manifest.filter(pc.is_valid(manifest[column]))
+    pairs = zip(noted["path"].to_pylist(), noted[column].to_pylist(), strict=True)
+    return cast(list[tuple[str, str]], list(pairs))
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content).hexdigest()
+
+
+def _digest(row: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest()

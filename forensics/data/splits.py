@@ -1,0 +1,225 @@
+"""Which images train, which validate, which test; nothing is in two of the three.
+
+As in the paper the first N of a source train and its last N test. Validation is a seeded share of
+the training images, and the only part that may choose a checkpoint or a threshold.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forensics.data.images import ResizeFilter
+from forensics.data.sources import Source
+from forensics.errors import UserError
+
+
+@dataclass
+class DatasetSettings:
+    """Which sources there are and what they are used for.
+
+    Attributes:
+        root: the folder that holds one folder for each source.
+        folders: where a source lies whose folder is not ``root/<name>``.
+        real: sources of real images, in equal shares of the class.
+        generators: sources of generated images; all of them are tested.
+        train_on: those of ``generators`` that are trained on, in equal shares of the class.
+        train_count: images of each source that may train, the first ones.
+        test_count: images of each source that test, the last ones.
+        validation_share: share of the training images that validates, in (0, 1).
+        image_size: height and width in pixels that images are resized to.
+        resize_filter: the antialiased filter for it.
+        min_side: files with a shorter side in pixels are rejected.
+        max_rejected_share: a source with a larger share of rejected files stops the run.
+        toy: the sources are the demo's, rendered into ``root`` when missing.
+    """
+
+    root: str
+    folders: dict[str, str]
+    real: list[str]
+    generators: list[str]
+    train_on: list[str]
+    train_count: int
+    test_count: int
+    validation_share: float
+    image_size: int
+    resize_filter: ResizeFilter
+    min_side: int
+    max_rejected_share: float
+    toy: bool
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range, and sources that contradict each other."""
+        for key in ("real", "generators", "train_on"):
+            if not getattr(self, key):
+                raise UserError(
+                    f"dataset.{key} is empty: name at least one source, as in "
+                    f"dataset.{key}=[NAME]; a detector needs real and generated images."
+                )
+        names = [*self.real, *self.generators]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(
+                    f"The source {name} stands twice in dataset.real and dataset.generators: "
+                    "name each source once."
+                )
+            if not name or "/" in name or name.startswith("."):
+                raise UserError(
+                    f"{name!r} in dataset.real or dataset.generators is no source's name: give "
+                    "it a plain one and its folder with +dataset.folders.NAME=FOLDER."
+                )
+        for name in self.train_on:
+            if self.train_on.count(name) > 1:
+                raise UserError(f"dataset.train_on names {name} twice: name each source once.")
+        for key, known in (("train_on", self.generators), ("folders", names)):
+            for name in getattr(self, key):
+                if name not in known:
+                    raise UserError(
+                        f"dataset.{key} names {name}, which is not among {', '.join(known)}: "
+                        "correct it, or add it to dataset.generators."
+                    )
+        for key in ("train_count", "test_count", "image_size", "min_side"):
+            if getattr(self, key) < 1:
+                raise UserError(f"dataset.{key} must be at least 1, not {getattr(self, key)}.")
+        if not 0 < self.validation_share < 1:
+            raise UserError(
+                f"dataset.validation_share must lie between 0 and 1, not {self.validation_share}."
+            )
+        if not 0 <= self.max_rejected_share <= 1:
+            raise UserError(
+                f"dataset.max_rejected_share must lie in [0, 1], not {self.max_rejected_share}."
+            )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of some sources.
+
+    Attributes:
+        source: ``(n,)`` position of each image's source among the sources.
+        row: ``(n,)`` its row in that source.
+    """
+
+    source: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def count(self, source: int) -> int:
+        """How many of the images are of one source."""
+        return int((self.source == source).sum())
+
+
+class Split(NamedTuple):
+    """The three parts, which share no image.
+
+    Attributes:
+        train: what the weights are fitted to.
+        validation: what chooses checkpoint and threshold.
+        test: what is reported.
+        dropped: by source, how many training images were dropped because their pixels are those
+            of a tested image or of an earlier training image.
+        notes: sentences on what the sources could not give.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    dropped: dict[str, int]
+    notes: list[str]
+
+
+def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -> Split:
+    """Split sources as the paper does, whole where it can, smaller where they are.
+
+    A source too small for both counts is shared in their proportion. Both classes train with the
+    same number of images, and reals test with no more than the largest generator, so that
+    neither class outweighs the other in an accuracy.
+
+    Args:
+        sources: those of ``settings.real``, then those of ``settings.generators``, in order.
+        settings: counts and roles.
+        seed: decides which training images validate.
+
+    Raises:
+        UserError: if a source has nothing left to train, validate or test with.
+    """
+    peers = dict.fromkeys(settings.real, settings.real)
+    peers |= dict.fromkeys(settings.train_on, settings.train_on)
+    wanted = settings.train_count + settings.test_count
+    tested: dict[str, int] = {}
+    for source in sources:
+        count = min(settings.test_count, len(source))
+        if source.name in peers and len(source) < wanted:
+            count = min(count, max(1, round(len(source) * settings.test_count / wanted)))
+        tested[source.name] = count
+    largest = max(tested[name] for name in settings.generators)
+    for name in settings.real:
+        tested[name] = min(tested[name], largest)
+
+    test = [np.arange(len(s) - tested[s.name], len(s)) for s in sources]
+    taken = {s.digests[row] for s, rows in zip(sources, test, strict=True) for row in rows}
+    candidates: dict[str, list[int]] = {}
+    dropped: dict[str, int] = {}
+    for source in sources:
+        if source.name not in peers:
+            continue
+        rows = range(min(settings.train_count, len(source) - tested[source.name]))
+        candidates[source.name] = kept = []
+        for row in rows:
+            if source.digests[row] not in taken:
+                # Once is enough: a second copy could validate what the first one trains.
+                taken.add(source.digests[row])
+                kept.append(row)
+        dropped[source.name] = len(rows) - len(kept)
+
+    # The smallest number that both classes can share evenly among their sources, and how often
+    # every source can give its part of that.
+    share = math.lcm(len(settings.real), len(settings.train_on))
+    times = min(len(rows) * len(peers[name]) // share for name, rows in candidates.items())
+    validating = max(1, round(times * settings.validation_share))
+    if times <= validating:
+        name = min(candidates, key=lambda name: len(candidates[name]) * len(peers[name]))
+        raise UserError(
+            f"The source {name} has too few images to train and validate with "
+            f"({len(candidates[name])} are left, {tested[name]} test and {dropped[name]} were "
+            "dropped as copies): add images, or change dataset.train_count or "
+            "dataset.test_count."
+        )
+    # A stream of its own: those of the orders are seeded with (seed, epoch).
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    train, validation = [], []
+    for source in sources:
+        rows_of_both: list[int] = []
+        held_out = 0
+        if source.name in peers:
+            each = share // len(peers[source.name])
+            rows_of_both = candidates[source.name][: times * each]
+            held_out = validating * each
+        shuffled = generator.permutation(np.array(rows_of_both, np.int64))
+        validation.append(np.sort(shuffled[:held_out]))
+        train.append(np.sort(shuffled[held_out:]))
+
+    notes = []
+    for position, source in enumerate(sources):
+        used = {"test": (tested[source.name], settings.test_count)}
+        if source.name in peers:
+            wanted = settings.train_count // len(peers[source.name])
+            used["train or validate"] = (len(train[position]) + len(validation[position]), wanted)
+        short = [f"{n} {use} instead of {all_}" for use, (n, all_) in used.items() if n < all_]
+        if short:
+            notes.append(f"{source.name} has {len(source)} images: {', '.join(short)}.")
+        if dropped.get(source.name):
+            notes.append(
+                f"{source.name}: {dropped[source.name]} training images dropped as copies of "
+                "tested images or of each other."
+            )
+    return Split(_part(train), _part(validation), _part(test), dropped, notes)
+
+
+def _part(rows: list[NDArray[np.int64]]) -> Part:
+    source = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+    return Part(source, np.concatenate(rows).astype(np.int64))

@@ -1,0 +1,208 @@
+"""Metrics of one pair of a real and a generated source, with 95 % intervals.
+
+ACC, TPR and TNR are proportions, and theirs are Wilson's and, for ACC, Newcombe's way to combine
+two of those. A bootstrap would give them an interval of no width at 0 and at 100 %, just where
+detectors of generated images end up. Everything else has a percentile bootstrap over images,
+drawn within each class; a weighting of the images stands for each resample, so that one
+vectorised function serves the sample itself and all its resamples.
+
+Here, as everywhere, real is the positive class; AP is the one metric of the generated class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+Z_95 = 1.959963984540054
+CALIBRATION_BINS = 15
+_RESAMPLES_AT_ONCE = 4_000_000
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion.
+
+    Source: Wilson 1927, as in Brown, Cai and DasGupta 2001, equation 4.
+    """
+    share = successes / count
+    centre = share + Z_95**2 / (2 * count)
+    half = Z_95 * np.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
+    scale = 1 + Z_95**2 / count
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def at_threshold(
+    real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating], threshold: float
+) -> dict[str, Any]:
+    """ACC, TPR and TNR when an image is called real from a logit of ``threshold`` on.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real images.
+        generated_logits: ``(m,)`` finite logits of generated images.
+        threshold: a logit.
+
+    Returns:
+        ``acc``, ``tpr``, ``tnr``, and for each ``<name>_interval`` as ``[low, high]``, in [0, 1].
+        What no image is there for is None, with a ``<name>_reason``.
+
+    Source of ACC's interval: Newcombe 1998, method 10, for a weighted sum of two proportions.
+    """
+    metrics: dict[str, Any] = {}
+    right = {
+        "tpr": (int((real_logits >= threshold).sum()), len(real_logits)),
+        "tnr": (int((generated_logits < threshold).sum()), len(generated_logits)),
+    }
+    total = sum(count for _, count in right.values())
+    variance_below = variance_above = 0.0
+    for name, (successes, count) in right.items():
+        if count == 0:
+            of_class = "real" if name == "tpr" else "generated"
+            metrics |= _undefined(name, f"no {of_class} image")
+            continue
+        share = successes / count
+        low, high = wilson(successes, count)
+        metrics |= {name: share, f"{name}_interval": [low, high]}
+        weight = count / total
+        variance_below += (weight * (share - low)) ** 2
+        variance_above += (weight * (high - share)) ** 2
+    if total == 0:
+        return metrics | _undefined("acc", "no image")
+    acc = sum(successes for successes, _ in right.values()) / total
+    interval = [max(0.0, acc - variance_below**0.5), min(1.0, acc + variance_above**0.5)]
+    return {"acc": acc, "acc_interval": interval} | metrics
+
+
+def _undefined(name: str, reason: str) -> dict[str, Any]:
+    return {name: None, f"{name}_interval": None, f"{name}_reason": reason}
+
+
+class _Ranked:
+    """Logits sorted from generated-looking to real-looking, to be weighted again and again.
+
+    Equal logits make one group, because no threshold parts them.
+    """
+
+    def __init__(self, logits: Floats, labels: NDArray[np.bool_]) -> None:
+        order = np.argsort(logits, kind="stable")
+        self.logits, self.labels = logits[order], labels[order]
+        self._starts = np.flatnonzero(np.r_[True, np.diff(self.logits) > 0])
+
+    def cumulated(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Weight of reals and of generated in each group and all groups before it.
+
+        Args:
+            weights: ``(r, n)``, in sorted order.
+
+        Returns:
+            Two of ``(r, groups)``.
+        """
+        real = np.add.reduceat(weights * self.labels, self._starts, axis=1)
+        generated = np.add.reduceat(weights * ~self.labels, self._starts, axis=1)
+        return real.cumsum(axis=1), generated.cumsum(axis=1)
+
+
+def _auroc(ranked: _Ranked, weights: Floats) -> Floats:
+    """Chance that a real scores above a generated image, ties counting half; ``(r,)``."""
+    real, generated = ranked.cumulated(weights)
+    before = np.pad(generated, ((0, 0), (1, 0)))[:, :-1]
+    in_group = np.diff(real, axis=1, prepend=0)
+    wins = (in_group * (before + generated) / 2).sum(axis=1)
+    return np.asarray(wins / (real[:, -1] * generated[:, -1]))
+
+
+def _ap_generated(ranked: _Ranked, weights: Floats) -> Floats:
+    """Average precision of finding the generated images, lowest logits first; ``(r,)``."""
+    real, generated = ranked.cumulated(weights)
+    found = real + generated
+    precision = np.divide(generated, found, out=np.zeros_like(found), where=found > 0)
+    recall_steps = np.diff(generated, axis=1, prepend=0) / generated[:, -1:]
+    return np.asarray((precision * recall_steps).sum(axis=1))
+
+
+def _eer(ranked: _Ranked, weights: Floats) -> Floats:
+    """Error rate at the point of the ROC curve, drawn straight between its corners, where as
+    large a share of the reals as of the generated is called wrongly; ``(r,)``.
+    """  # noqa: D205
+    real, generated = ranked.cumulated(weights)
+    # A threshold just above a group calls all up to it generated.
+    missed_real = np.pad(real / real[:, -1:], ((0, 0), (1, 0)))
+    missed_generated = 1 - np.pad(generated / generated[:, -1:], ((0, 0), (1, 0)))
+    gap = missed_real - missed_generated  # rises from -1 to 1
+    after = np.argmax(gap >= 0, axis=1)[:, None]
+    gap_before, gap_after = (np.take_along_axis(gap, i, 1) for i in (after - 1, after))
+    low, high = (np.take_along_axis(missed_real, i, 1) for i in (after - 1, after))
+    return np.asarray((low + (high - low) * -gap_before / (gap_after - gap_before))[:, 0])
+
+
+def _ece(ranked: _Ranked, weights: Floats) -> Floats:
+    """Expected calibration error of the probability of real, 15 equal bins; ``(r,)``.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, of the positive class's probability.
+    """
+    probabilities = sigmoid(ranked.logits)
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    # The bins of sorted logits are sorted: each is one stretch.
+    starts = np.flatnonzero(np.r_[True, np.diff(bins) > 0])
+    gaps = np.add.reduceat(weights * (probabilities - ranked.labels), starts, axis=1)
+    return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
+
+
+def sigmoid(logits: NDArray[np.floating]) -> Floats:
+    """Probability of real from logits, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
+
+
+_RANKING: dict[str, Callable[[_Ranked, Floats], Floats]] = {
+    "auroc": _auroc,
+    "ap_generated": _ap_generated,
+    "eer": _eer,
+    "ece": _ece,
+}
+
+
+def ranking(
+    real_logits: NDArray[np.floating],
+    generated_logits: NDArray[np.floating],
+    seed: int,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """AUROC, AP of the generated class, EER and ECE with bootstrap intervals.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real images.
+        generated_logits: ``(m,)`` finite logits of generated images.
+        seed: decides the resamples; the same seed resamples the same images.
+        resamples: how many.
+
+    Returns:
+        ``auroc``, ``ap_generated``, ``eer``, ``ece``, and for each ``<name>_interval`` as
+        ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing.
+    """
+    n, m = len(real_logits), len(generated_logits)
+    if n == 0 or m == 0:
+        reason = f"needs both classes, no {'real' if n == 0 else 'generated'} image"
+        return {k: v for name in _RANKING for k, v in _undefined(name, reason).items()}
+    logits = np.concatenate([real_logits, generated_logits]).astype(np.float64)
+    ranked = _Ranked(logits, np.arange(n + m) < n)
+    values = {
+        name: float(metric(ranked, np.ones((1, n + m)))[0]) for name, metric in _RANKING.items()
+    }
+    generator = np.random.default_rng(seed)
+    resampled: dict[str, list[Floats]] = {name: [] for name in _RANKING}
+    at_once = max(1, _RESAMPLES_AT_ONCE // (n + m))
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        weights = np.empty((count, n + m))
+        # Resampling within a class: how often each of its images is drawn.
+        weights[:, ranked.labels] = generator.multinomial(n, np.full(n, 1 / n), count)
+        weights[:, ~ranked.labels] = generator.multinomial(m, np.full(m, 1 / m), count)
+        for name, metric in _RANKING.items():
+            resampled[name].append(metric(ranked, weights))
+    metrics: dict[str, Any] = {}
+    for name, value in values.items():
+        low, high = np.percentile(np.concatenate(resampled[name]), [2.5, 97.5])
+        metrics |= {name: value, f"{name}_interval": [float(low), float(high)]}
+    return metrics

@@ -1,0 +1,85 @@
+"""The PGGAN that PyTorch's hub has trained on CelebA-HQ: it can be sampled, not trained here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from forensics.errors import UserError
+
+
+class HubPggan(nn.Module):
+    """A generator with the interface of pytorch_GAN_zoo, sampled at another size.
+
+    Args:
+        model: with ``buildNoiseData(count)`` and ``test(latents)``, ``(B, 3, H, W)`` near [-1, 1].
+        image_size: height and width of the images in pixels, at most the model's.
+    """
+
+    def __init__(self, model: Any, image_size: int) -> None:  # noqa: ANN401
+        super().__init__()
+        self._model, self._image_size = model, image_size
+        self.network: nn.Module = model.netG
+        latents, _ = model.buildNoiseData(1)
+        self.latent_size = int(latents.shape[1])
+
+    def draw_latents(self, count: int, draws: torch.Generator) -> Tensor:
+        """N(0, 1), ``(count, latent_size)``."""
+        return torch.randn(count, self.latent_size, generator=draws, device=draws.device)
+
+    @torch.no_grad()
+    def sample(self, latents: Tensor) -> Tensor:
+        """Generate images and reduce them, antialiased; ``(B, 3, S, S)`` float32 in [-1, 1]."""
+        images = self._model.test(latents).float().clamp(-1, 1)
+        if images.shape[-1] < self._image_size:
+            raise UserError(
+                f"dataset.image_size={self._image_size} is larger than the {images.shape[-1]} "
+                "pixels of the hub's model: lower it, or take another generator.model_name."
+            )
+        size = (self._image_size, self._image_size)
+        reduced: Tensor = interpolate(images, size, mode="bicubic", antialias=True)
+        return reduced.clamp(-1, 1)
+
+
+@dataclass
+class HubPgganSettings:
+    """Which of the hub's models to sample.
+
+    **Loading it runs the repository's own code.**
+
+    Attributes:
+        repository: as ``torch.hub.load`` takes it: ``owner/name:branch``, downloaded, or a folder
+            that holds ``hubconf.py``.
+        model_name: of the weights.
+    """
+
+    repository: str
+    model_name: str
+
+    def build(self, image_size: int) -> HubPggan:
+        """Load the model, downloading it if it is not on this machine yet.
+
+        Raises:
+            UserError: if it is neither here nor can be downloaded.
+        """
+        source = "local" if Path(self.repository).is_dir() else "github"
+        try:
+            model = torch.hub.load(  # type: ignore[no-untyped-call]
+                self.repository,
+                "PGAN",
+                source=source,
+                trust_repo=True,
+                model_name=self.model_name,
+                pretrained=True,
+                useGPU=torch.cuda.is_available(),
+            )
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"generator.repository={self.repository} gives no PGAN {self.model_name} "
+                f"({reason}): it needs the internet, or a folder that holds the repository."
+            ) from error
+        return HubPggan(model, image_size)

@@ -1,0 +1,210 @@
+"""What stands between a command line and an experiment: errors as sentences, exit codes, resume."""
+
+import difflib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+)
+
+from forensics import runs
+from forensics.errors import UserError
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a Hydra entry point and end the process.
+
+    What a user can mend is printed as one sentence, with a traceback only if
+    ``hydra.verbose=true``; the exit code is then 1. Anything else is our own mistake and keeps
+    its traceback.
+    """
+    # Lets Hydra's own errors come here rather than be printed and swallowed.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # As Ctrl-C: what schedulers and `kill` send first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        main()
+    except KeyboardInterrupt as interrupt:
+        _print(str(interrupt) or "Interrupted: nothing is lost, run the same command again.")
+        sys.exit(INTERRUPTED)
+    except (_PastHydra, Exception) as raised:
+        error = raised.error if isinstance(raised, _PastHydra) else raised
+        if not isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+            raise error from error.__cause__  # a mistake of ours
+        if "hydra.verbose=true" in sys.argv:
+            traceback.print_exc()
+        _print(sentence(error))
+        sys.exit(1)
+
+
+class _PastHydra(BaseException):
+    """Carries an error past Hydra, which would print words of its own before it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextmanager
+def job() -> Iterator[None]:
+    """What a job of Hydra's does inside, its errors are told as `run` says.
+
+    A single run ends at once. In a sweep the other jobs go on, so the error is logged where it
+    happens, and Hydra raises the first one at the end.
+    """
+    try:
+        yield
+    except Exception as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            log.error("%s failed: %s", HydraConfig.get().runtime.output_dir, sentence(error))
+            raise
+        raise _PastHydra(error) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """What is done inside belongs to a run whose folder `runs.begin` has claimed.
+
+    If it fails, ``failed.json`` is left there, unless a whole result still stands. If it is
+    stopped, it is said how to go on.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (folder / runs.RESULT).exists():
+            # The disk may be what failed.
+            with suppress(OSError):
+                runs.write_json(folder / runs.FAILED, {"error": sentence(error)})
+        raise
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the latter of the former
+        raise KeyboardInterrupt(
+            f"Stopped. Go on with: python {_program()} resume={runs.shown(folder)}"
+        ) from stop
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _print(text: str) -> None:
+    if runs.on_first_device():
+        print(text, file=sys.stderr)
+
+
+def sentence(error: Exception) -> str:
+    """Say in one sentence what is wrong: the setting, file or folder, and what to do."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option} is no choice: take one of {', '.join(sorted(error.options))}."
+    if isinstance(error, OverrideParseException):
+        return f"Cannot read {error.override!r}: write it as KEY=VALUE, odd values in quotes."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; mend that and run the same command again."
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = getattr(cause, "full_key", None)
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and key:
+        known = [str(name) for name in cause.parent_node or ()]
+        close = difflib.get_close_matches(str(cause.key), known, n=1)
+        guess = f"did you mean {close[0]}?" if close else f"{_program()} --cfg job shows all."
+        return f"There is no setting {key}: {guess}"
+    if isinstance(cause, OmegaConfBaseException) and key:
+        return f"{key}: {str(cause).splitlines()[0]}."
+    if isinstance(error, UserError | HydraException):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {error}"
+
+
+def refuse_devices_in_sweep(devices: int) -> None:
+    """Refuse several devices where Hydra runs a sweep's jobs in this process.
+
+    Raises:
+        UserError: then; each device's process would start the sweep again.
+    """
+    hydra_config = HydraConfig.get()
+    in_process = hydra_config.launcher._target_.endswith("BasicLauncher")
+    if hydra_config.mode is RunMode.MULTIRUN and in_process and devices > 1:
+        raise UserError(
+            f"trainer.devices={devices} inside a sweep would start the sweep again on every "
+            "device: leave out --multirun, or take one device."
+        )
+
+
+def resumed_arguments(arguments: list[str]) -> list[str]:
+    """The command line that a former run was started with, and what is new in this one.
+
+    Args:
+        arguments: of this command line; returned as they are unless ``resume=FOLDER``, to go on
+            in that folder, or ``sample=FOLDER``, to use what was trained there, is among them.
+
+    Raises:
+        UserError: if the folder holds no run, or something else than settings stands beside it.
+    """
+    names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
+    key = next((name for name in names if name in ("resume", "sample")), None)
+    if key is None:
+        return arguments
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            raise UserError(
+                f"{key}=FOLDER takes one run, with settings KEY=VALUE beside it and nothing "
+                f"else: leave out {argument}."
+            )
+    parser = OverridesParser.create()
+    new = {parsed.key_or_group: parsed for parsed in parser.parse_overrides(arguments)}
+    folder = new[key].value()
+    if folder is None:
+        return arguments
+    record = Path(str(folder)) / ".hydra"
+    for file in ("overrides.yaml", "hydra.yaml"):
+        if not (record / file).is_file():
+            raise UserError(
+                f"{key}={folder} is no folder of a run: it has no .hydra/{file}; name one below "
+                "outputs."
+            )
+    hydra = _load(record / "hydra.yaml").hydra
+    options = ["--config-name", str(hydra.job.config_name)]
+    for place in hydra.runtime.config_sources:
+        if place.provider == "command-line":
+            options += ["--config-dir", str(place.path)]
+    saved = [str(override) for override in _load(record / "overrides.yaml")]
+    arguments = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
+    if key == "resume":
+        # The default of ``name`` has the time of day in it.
+        saved = [f'name="{Path(hydra.runtime.output_dir).name}"', *saved]
+        arguments.append(f'hydra.run.dir="{folder}"')
+    else:
+        saved = [override for override in saved if not override.startswith("name=")]
+    kept = {parsed.key_or_group: parsed for parsed in parser.parse_overrides(saved)}
+    return [
+        *options,
+        *(str(parsed.input_line) for name, parsed in kept.items() if name not in new),
+        *arguments,
+    ]
+
+
+def _load(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({error}): resume another run.") from error

@@ -1,0 +1,67 @@
+"""The paper's Table 1, of one run, as text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def table_1(result: Mapping[str, Any]) -> str:
+    """ACC, TPR and TNR of every test pair at every threshold, in percent, with intervals.
+
+    Args:
+        result: what ``result.json`` holds.
+    """
+    lines = []
+    header = f"{'test pair':<34}{'n':>13}{'ACC':>21}{'TPR':>21}{'TNR':>21}"
+    for name in result["thresholds"]:
+        lines += [_title(name), header]
+        for pair in result["pairs"]:
+            seen = "seen" if pair["seen"] else "unseen"
+            title = f"{pair['real']} + {pair['generator']} ({seen})"
+            counts = f"{pair['n_real']}+{pair['n_generated']}"
+            at = pair[f"at_{name}"]
+            cells = "".join(f"{_cell(at, metric):>21}" for metric in ("acc", "tpr", "tnr"))
+            lines.append(f"{title:<34}{counts:>13}{cells}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _title(threshold: str) -> str:
+    if threshold == "0.5":
+        return "threshold 0.5, the paper's"
+    rate = float(threshold.removeprefix("source_"))
+    return f"threshold that calls {rate:.0%} of the validation reals generated"
+
+
+def _cell(metrics: Mapping[str, Any], name: str) -> str:
+    if metrics[name] is None:
+        return "-"
+    low, high = metrics[f"{name}_interval"]
+    return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def quality_table(source: Mapping[str, Any]) -> str:
+    """How good a generator's images are, beside what real ones reach.
+
+    Args:
+        source: what ``source.json`` holds.
+    """
+    quality = source["quality"]
+    distances, of_reals = quality["sliced_wasserstein"], quality["sliced_wasserstein_real"]
+    rows = [
+        (f"sliced Wasserstein distance x 1000, {level}", distance, (of_reals or {}).get(level))
+        for level, distance in (distances or {}).items()
+    ]
+    alike = quality["ms_ssim"], quality["ms_ssim_real"]
+    rows.append(("MS-SSIM of pairs (near 1: collapsed)", *alike))
+    rows += [
+        (f"AUROC of a logistic model on {what} (0.5: no give-away)", auroc, None)
+        for what, auroc in (quality["give_aways"] or {}).items()
+    ]
+    lines = [f"{'measure':<66}{'generated':>10}{'real':>8}"]
+    for name, *values in rows:
+        generated, real = ("-" if value is None else f"{value:.3f}" for value in values)
+        lines.append(f"{name:<66}{generated:>10}{real:>8}")
+    for key, reason in quality.items():
+        if key.endswith("_reason"):
+            lines.append(f"not measured: {key.removesuffix('_reason')} ({reason})")
+    return "\n".join(lines)

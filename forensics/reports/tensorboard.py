@@ -1,0 +1,69 @@
+"""What a finished run shows in TensorBoard beside its curves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import TensorBoardLogger
+from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
+
+from forensics.evaluation.metrics import sigmoid
+from forensics.reports import figures
+
+
+def log_results(
+    logger: TensorBoardLogger,
+    result: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    spectra: Mapping[str, NDArray[np.float64]],
+    step: int,
+) -> None:
+    """Write the figures, histograms and final metrics of a run.
+
+    Args:
+        logger: of the run.
+        result: what ``result.json`` will hold.
+        scores: columns source, split, label and logit of every scored image.
+        spectra: by source, the mean log power of its tested images.
+        step: training steps done.
+    """
+    writer = logger.experiment
+    sources, logits = np.array(scores["source"]), np.array(scores["logit"], np.float32)
+    tested = np.array(scores["split"]) == "test"
+    probabilities = sigmoid(logits)
+
+    final: dict[str, float] = {}
+    rocs, recalls = {}, {}
+    for pair in result["pairs"]:
+        name = f"{pair['real']}+{pair['generator']}"
+        for threshold in result["thresholds"]:
+            for metric in ("acc", "tpr", "tnr"):
+                at = pair[f"at_{threshold}"]
+                final[f"test_at_{threshold}/{metric}/{name}"] = at[metric]
+        final[f"test/auroc/{name}"] = pair["ranking"]["auroc"]
+        reals = np.flatnonzero(tested & (sources == pair["real"]))
+        generated = np.flatnonzero(tested & (sources == pair["generator"]))
+        both = np.r_[reals, generated]
+        of_pair = logits[both]
+        # Probabilities of very sure detectors are all alike; the logits' ranks are not.
+        ranks = torch.from_numpy(np.unique(of_pair, return_inverse=True)[1] / len(of_pair))
+        labels = torch.tensor([1] * len(reals) + [0] * len(generated))
+        false_positive, true_positive, _ = binary_roc(ranks, labels)
+        rocs[name] = (false_positive.numpy(), true_positive.numpy())
+        precision, recall, _ = binary_precision_recall_curve(1 - ranks, 1 - labels)
+        recalls[name] = (recall.numpy(), precision.numpy())
+        writer.add_pr_curve(name, labels, torch.from_numpy(probabilities[both]), step)
+    writer.add_figure("test/roc", figures.roc(rocs), step)
+    writer.add_figure("test/precision_recall", figures.precision_recall(recalls), step)
+    writer.add_figure("test/mean_log_power_spectrum", figures.spectra(spectra), step)
+    for source in result["sources"]:
+        values = probabilities[tested & (sources == source["source"])]
+        writer.add_histogram(f"probability_real/{source['source']}", values, step)
+    # Few, because TensorBoard shows no more than the first five at once.
+    shown = ("batch_size", "learning_rate", "max_epochs", "seed")
+    chosen = {name: result["settings"][name] for name in shown}
+    chosen |= {"preprocess": result["preprocess"]}
+    chosen |= {"train_on": "+".join(result["settings"]["dataset"]["train_on"])}
+    logger.log_hyperparams(chosen, final, step)

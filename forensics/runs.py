@@ -1,0 +1,176 @@
+"""The folder of a run: what lies in it, and how it is written so that nothing is ever half there.
+
+``.hydra/`` how it was started; TensorBoard's events; ``checkpoints/``; then, when the run is over,
+``detector.safetensors``, ``scores.parquet`` and, last, ``result.json``: a run that has it is
+whole. A run that failed has ``failed.json`` instead.
+"""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from forensics.atomic import atomic, remove_unfinished
+from forensics.errors import UserError
+
+RESULT, SCORES, FAILED = "result.json", "scores.parquet", "failed.json"
+DETECTOR, GENERATOR = "detector.safetensors", "generator.safetensors"
+CHECKPOINTS = "checkpoints"
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically; refuses NaN, which is no JSON."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write scores: columns source, path, split, label (1 real) and logit, one row an image."""
+    with atomic(path) as file:
+        pq.write_table(
+            pa.table(
+                {
+                    "source": pa.array(columns["source"], pa.dictionary(pa.int16(), pa.string())),
+                    "path": pa.array(columns["path"], pa.string()),
+                    "split": pa.array(columns["split"], pa.dictionary(pa.int8(), pa.string())),
+                    "label": pa.array(columns["label"], pa.int8()),
+                    "logit": pa.array(np.asarray(columns["logit"]), pa.float32()),
+                }
+            ),
+            file,
+        )
+
+
+def on_first_device() -> bool:
+    """Whether this process is the one of several that prints and writes."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def shown(folder: Path) -> Path:
+    """A folder as the user would name it from where they stand."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def begin(folder: Path, hydra: HydraConf, config: DictConfig) -> None:
+    """Claim the folder of a run and record how it was started.
+
+    Hydra would write its record before anything could say no, over that of a run already there;
+    so it is told not to, and this does it.
+
+    Args:
+        folder: the run's folder; made if missing.
+        hydra: the node ``hydra`` of this job's config.
+        config: the rest of it.
+
+    Raises:
+        UserError: if another run's results or checkpoints lie there, or it cannot be written.
+    """
+    whole = folder / RESULT
+    if config.resume is None:
+        if whole.exists():
+            raise UserError(
+                f"{shown(folder)} holds a whole run: choose another folder with name=NAME, or "
+                "remove it."
+            )
+        if (folder / CHECKPOINTS).exists():
+            raise UserError(
+                f"{shown(folder)} holds a run that was stopped: go on with it by "
+                f"resume={shown(folder)}, or choose another folder with name=NAME."
+            )
+    elif whole.exists():
+        epochs = read_result(folder)["settings"]["max_epochs"]
+        if config.max_epochs <= epochs:
+            raise UserError(
+                f"{shown(folder)} is whole after its {epochs} epochs: to train it longer, add "
+                f"max_epochs=N with N above {epochs}."
+            )
+    try:
+        record = folder / ".hydra"
+        record.mkdir(parents=True, exist_ok=True)
+        for place in (folder, record, folder / CHECKPOINTS):
+            remove_unfinished(place)
+        for name, content in (
+            ("config.yaml", OmegaConf.to_yaml(config)),
+            ("hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra}))),
+            ("overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task)),
+        ):
+            with atomic(record / name) as file:
+                file.write(content.encode())
+        (folder / FAILED).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write into {folder} ({error.strerror}): choose another place with "
+            "hydra.run.dir=FOLDER."
+        ) from error
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read what a whole run measured.
+
+    Raises:
+        UserError: if the folder holds no whole run.
+    """
+    try:
+        content = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} holds no whole run ({error}): its {RESULT} is written last; finish it "
+            f"with resume={folder}."
+        ) from error
+    return dict(content)
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What a result needs to be had again: code, libraries, machine."""
+    on_gpu = device.type == "cuda"
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    packages = ("forensics", "torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": None if changes is None else changes != "",
+        "versions": {"python": platform.python_version()}
+        | {package: _version(package) for package in packages},
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the code that runs, None where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a checkout without being installed
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,135 @@
+"""Train a generator on real faces, then write images of its own: a source for ``train.py``.
+
+``python generate.py --help`` says what can be set.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from forensics import checkpoints, config, launch, runs, sampling
+from forensics.config import GenerateSettings
+from forensics.data.demo import DEMO_SOURCES
+from forensics.data.faces import open_faces
+from forensics.evaluation.quality import COMPARED, quality
+from forensics.generators import GENERATORS, Gan, HubPggan
+from forensics.model_files import checksum, load_model, save_model
+from forensics.reports.table import quality_table
+from forensics.trainer import assemble_generator, pick_device
+
+log = logging.getLogger(__name__)
+
+config.register()
+
+
+def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | None) -> None:
+    """Train a generator and keep it as ``generator.safetensors``.
+
+    Args:
+        settings: what to do.
+        gan: the generator and its critic, with fresh weights.
+        folder: the run's.
+        resumed: the checkpoint to go on from, or None.
+    """
+    data, task, trainer = assemble_generator(settings, gan, folder)
+    trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
+    if trainer.is_global_zero:
+        steps = settings.max_epochs * settings.steps_per_epoch
+        card = {
+            **of_settings(settings),
+            "trained_on": settings.real,
+            "toy": settings.real in DEMO_SOURCES,
+            "faces": len(data.source),
+            "steps": steps,
+            "images_shown": steps * gan.critic_steps * settings.batch_size,
+            "training_seed": settings.seed,
+            "training": runs.provenance(trainer.strategy.root_device),
+        }
+        save_model(folder / runs.GENERATOR, gan, card)
+
+
+def of_settings(settings: GenerateSettings) -> dict[str, Any]:
+    """What the settings say of a generator, for its card."""
+    return {
+        "model": config.option(settings.generator),
+        "model_settings": config.plain(settings)["generator"],
+        "image_size": settings.dataset.image_size,
+    }
+
+
+def sample(
+    settings: GenerateSettings, generator: Gan | HubPggan, card: Mapping[str, Any], sha256: str
+) -> dict[str, Any]:
+    """Write images of a trained generator, and measure them.
+
+    Args:
+        settings: how many images, of which seed, and where to.
+        generator: it.
+        card: what there is to say of it.
+        sha256: of its weights.
+
+    Returns:
+        What stands in the ``source.json`` beside the images.
+    """
+    folder = Path(settings.dataset.root) / (settings.source or card["model"])
+    made_by = {"generator": card["model"], "generator_sha256": sha256, "seed": settings.seed}
+    started = time.monotonic()
+    generator.to(pick_device(settings.trainer))
+    sampling.write_samples(generator, folder, settings.images, made_by)
+    seconds = time.monotonic() - started
+    faces = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
+    log.info("measure the images")
+    samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
+    measured = quality(faces.rows, samples, settings.seed)
+    whole = {**card, **made_by, "images": settings.images, "quality": measured}
+    sampling.finish(folder, whole)
+    log.info("\n%s\n", quality_table(whole))
+    log.info("%d images in %s, %.0f s", settings.images, runs.shown(folder), seconds)
+    return whole
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="generate")
+def main(composed: DictConfig) -> None:
+    """Check the settings, claim the run's folder, train, sample."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    with launch.job():
+        settings = config.typed(composed, GenerateSettings)
+        launch.refuse_devices_in_sweep(settings.trainer.devices)
+        if settings.sample is not None:
+            sample(settings, *load_model(Path(settings.sample) / runs.GENERATOR, GENERATORS))
+            return
+        pl.seed_everything(settings.seed, verbose=False)
+        generator = settings.gan.build(settings.dataset.image_size)
+        if not isinstance(generator, Gan):
+            card = {**of_settings(settings), "trained_on": None, "toy": False}
+            sample(settings, generator, card, checksum("", generator.state_dict()))
+            return
+        resumed = None
+        if settings.resume is not None:
+            resumed = checkpoints.to_resume(folder, config.flat(settings))
+        if runs.on_first_device():
+            runs.begin(folder, hydra_config, composed)
+        with launch.claimed(folder):
+            train(settings, generator, folder, resumed)
+            if not runs.on_first_device():
+                return
+            result: dict[str, Any] = {"settings": config.plain(settings)}
+            if settings.images:
+                trained = load_model(folder / runs.GENERATOR, GENERATORS)
+                result["source"] = sample(settings, *trained)
+            runs.write_json(folder / runs.RESULT, result)
+        log.info("Run folder: %s", runs.shown(folder))
+        log.info("Curves, samples: tensorboard --logdir %s", runs.shown(folder).parent)
+
+
+if __name__ == "__main__":
+    launch.run(main)

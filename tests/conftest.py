@@ -1,0 +1,119 @@
+"""Small folders of images and the settings that read them, for every test."""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from forensics.data.images import ResizeFilter
+from forensics.data.splits import DatasetSettings
+
+# On tensors as small as here, threads wait for each other longer than they work.
+torch.set_num_threads(1)
+
+SIZE = 16
+"""Height and width of the tests' images in pixels: four convolutions halve it to 1."""
+
+
+def write_images(folder: Path, count: int, seed: int = 0, size: int = SIZE) -> list[Path]:
+    """Write seeded noise as ``000.png`` and so on; no two images are alike."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    paths = [folder / f"{number:03d}.png" for number in range(count)]
+    for path in paths:
+        pixels = generator.integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(pixels).save(path, compress_level=1)
+    return paths
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
+    """Make a data set of noise: ``real`` and ``seen`` to train on, ``unseen`` to test only.
+
+    Takes the images of each source, real, seen, unseen, and settings other than the usual ones.
+    """
+
+    def make(counts: tuple[int, int, int] = (30, 30, 10), **changes: object) -> DatasetSettings:
+        root = tmp_path / "faces"
+        for seed, (name, count) in enumerate(zip(("real", "seen", "unseen"), counts, strict=True)):
+            write_images(root / name, count, seed)
+        usual: dict[str, object] = {
+            "root": str(root),
+            "folders": {},
+            "real": ["real"],
+            "generators": ["seen", "unseen"],
+            "train_on": ["seen"],
+            "train_count": 20,
+            "test_count": 10,
+            "validation_share": 0.2,
+            "image_size": SIZE,
+            "resize_filter": ResizeFilter.lanczos,
+            "min_side": SIZE,
+            "max_rejected_share": 0.0,
+            "toy": False,
+        }
+        return DatasetSettings(**(usual | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run an entry point in this process, from ``tmp_path``; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    # What the run sets is put back afterwards.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    root = logging.getLogger()
+
+    def run(program: Path, *given: str) -> int:
+        # Options come before settings, or Hydra does not understand them.
+        options = [one for one in given if one.startswith("-")]
+        logged = root.level, root.handlers[:]
+        settings = [one for one in given if one not in options]
+        monkeypatch.setattr(sys, "argv", [str(program), *options, *settings])
+        try:
+            runpy.run_path(str(program), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            for one, action in handlers.items():
+                signal.signal(one, action)
+            # Hydra's would write to what is captured of this test when others run.
+            for handler in set(root.handlers) - set(logged[1]):
+                root.removeHandler(handler)
+                handler.close()
+            root.setLevel(logged[0])
+        return 0
+
+    return run
+
+
+def started(program: Path, *given: str) -> subprocess.Popen[str]:
+    """Start an entry point as its own process."""
+    return subprocess.Popen(
+        [sys.executable, str(program), *given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # As in this process: sums over more threads round differently.
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        # Where the tests run in the background, Ctrl-C would be ignored in this process, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def stop(*_: object, **__: object) -> None:
+    """What Ctrl-C does, in the place of any function."""
+    raise KeyboardInterrupt

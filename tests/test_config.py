@@ -1,0 +1,211 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from forensics import config, launch
+from forensics.config import GenerateSettings, TrainSettings
+from forensics.detectors import DETECTORS
+from forensics.errors import UserError
+from forensics.generators import GENERATORS
+from forensics.preprocess import PREPROCESSES
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+TRAINING, GENERATING = (
+    [(group, option) for group, option in OPTIONS if (group == "generator") is generating]
+    for generating in (False, True)
+)
+
+
+def generating(*overrides: str) -> GenerateSettings:
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = compose("generate", ["source=none", "name=test", *overrides])
+        return config.typed(settings, GenerateSettings)
+
+
+def composed(*overrides: str) -> TrainSettings:
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = compose("train", ["dataset.root=/faces", "name=test", *overrides])
+        return config.typed(settings, TrainSettings)
+
+
+@pytest.mark.parametrize(("group", "option"), TRAINING)
+def test_every_option_composes_and_builds(group: str, option: str) -> None:
+    settings = composed(f"{group}={option}")
+    assert isinstance(settings.detector.build(settings.dataset.image_size), nn.Module)
+    assert callable(settings.operator)
+
+
+@pytest.mark.parametrize(("group", "option"), GENERATING)
+def test_every_generator_composes(group: str, option: str) -> None:
+    assert isinstance(generating(f"{group}={option}").generator, GENERATORS[option])
+
+
+def test_generators_and_detectors_share_their_prepared_images() -> None:
+    of_generator, of_detector = generating().dataset, composed("dataset=paper").dataset
+    for key in ("image_size", "resize_filter", "min_side", "max_rejected_share"):
+        assert getattr(of_generator, key) == getattr(of_detector, key)
+
+
+def test_settings_of_another_program_are_refused() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        theirs = compose("generate", ["name=test"])
+        with pytest.raises(UserError, match="The run is one of another program"):
+            config.typed(theirs, TrainSettings)
+
+
+def test_the_groups_offer_what_the_code_has() -> None:
+    assert {o for g, o in OPTIONS if g == "generator"} == set(GENERATORS)
+    assert {o for g, o in OPTIONS if g == "preprocess"} == set(PREPROCESSES)
+    assert {o for g, o in OPTIONS if g == "model"} == set(DETECTORS)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    settings = composed("preprocess=noise", "dataset=paper")
+    assert settings.dataset.real == ["celebahq"]
+    assert settings.dataset.generators == ["pggan", "wgan_gp", "dcgan"]
+    assert settings.dataset.train_on == ["pggan"]
+    assert (settings.dataset.train_count, settings.dataset.test_count) == (10_000, 10_000)
+    assert settings.dataset.image_size == 128
+    plain = config.plain(settings)
+    assert plain["model"]["channels"] == [64, 128, 256, 512]
+    assert plain["preprocess"] == {"max_std_grey_levels": 5.0, "per": "batch"}
+    assert config.plain(composed("preprocess=blur"))["preprocess"]["kernel_sizes"] == [1, 3, 5, 7]
+
+
+def test_blur_noise_has_the_strengths_of_its_parts() -> None:
+    blur, noise, both = (
+        config.plain(composed(f"preprocess={name}"))["preprocess"]
+        for name in ("blur", "noise", "blur_noise")
+    )
+    assert both == blur | noise
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("preproces=noise", "preproces: did you mean preprocess"),
+        ("preprocess=nois", "blur, blur_noise, noise, none"),
+        ("preprocess.kernel_sizes=[3]", "preprocess.kernel_sizes"),
+        ("seed=many", "seed: "),
+        ("preprocess.per=pixel", r"preprocess.per: .*\[batch, image\]"),
+        ("dataset.resize_filter=magic", "dataset.resize_filter: .*lanczos"),
+        ("trainer.precision=int8", "trainer.precision: .*bf16"),
+        ("no sense", "Cannot read 'no sense'"),
+    ],
+)
+def test_what_does_not_compose_is_told_in_one_sentence(override: str, said: str) -> None:
+    first = [] if override.startswith("preprocess=") else ["preprocess=noise"]
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - Hydra raises many kinds
+        composed(*first, override)
+    sentence = launch.sentence(raised.value)
+    assert re.search(said, sentence)
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=-1",
+        "max_epochs=0",
+        "batch_size=1",
+        "learning_rate=0",
+        "learning_rate=inf",
+        "betas=[0.5]",
+        "betas=[0.5,1.0]",
+        "trainer.devices=0",
+        "trainer.accelerator=abacus",
+        "model.channels=[]",
+        "model.leaky_relu_slope=1.5",
+        "dataset.validation_share=1",
+        "dataset.train_on=[]",
+        "dataset.train_on=[nobody]",
+        "dataset.real=[pggan]",
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_its_key(override: str) -> None:
+    with pytest.raises(UserError, match=re.escape(override.split("=")[0])):
+        composed("dataset=paper", override)
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(UserError, match=r"dataset\.root"):
+        composed("dataset=paper", "dataset.root=???")
+
+
+def test_a_batch_must_be_shared_evenly_by_the_devices() -> None:
+    with pytest.raises(UserError, match=r"batch_size must be a multiple of trainer\.devices=3"):
+        composed("trainer.devices=3")
+
+
+def test_a_source_may_lie_anywhere() -> None:
+    settings = composed("dataset=paper", "+dataset.folders.pggan=/else/where")
+    assert settings.dataset.folders == {"pggan": "/else/where"}
+
+
+def test_help_names_every_group_and_option() -> None:
+    helps = {
+        name: (CONF / f"{name}.yaml").read_text().partition("template:")[2]
+        for name in ("train", "generate")
+    }
+    for group, option in OPTIONS:
+        text = helps["generate" if group == "generator" else "train"]
+        assert re.search(rf"\b{group}\b", text)
+        assert re.search(rf"\b{option}\b", text)
+
+
+# What may import what: a module imports only from lines above its own.
+LAYERS = [
+    ["errors", "progress", "atomic"],
+    ["preprocess", "runs", "model_files"],
+    ["detectors", "generators"],
+    ["data.images"],
+    ["data.demo"],
+    ["data.sources"],
+    ["data.splits"],
+    ["data.datamodule"],
+    ["data.faces"],
+    ["task"],
+    ["evaluation"],
+    ["generator_task", "reports"],
+    ["sampling", "config", "callbacks"],
+    ["checkpoints", "launch"],
+    ["trainer"],
+]
+
+
+def layer_of(module: str) -> int:
+    return next(
+        number
+        for number, names in enumerate(LAYERS)
+        if any(module == name or module.startswith(f"{name}.") for name in names)
+    )
+
+
+def test_imports_go_one_way() -> None:
+    package = ROOT / "forensics"
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package).with_suffix("").parts)
+        module = module.removesuffix(".__init__")
+        if module in ("__init__", "data"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            inner, _, name = node.module.partition(".")
+            if inner != "forensics":
+                continue
+            imported = [name] if name else [alias.name for alias in node.names]
+            for other in imported:
+                same = other.split(".")[0] == module.split(".")[0] != "data"
+                assert same or layer_of(other) < layer_of(module), f"{module} imports {other}"

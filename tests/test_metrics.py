@@ -1,0 +1,337 @@
+"""Metrics, intervals, thresholds and spectra, against scikit-learn, SciPy and cases by hand."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import special, stats
+from scipy.optimize import brentq
+from sklearn import metrics as oracle
+
+from forensics.evaluation import metrics
+from forensics.evaluation.calibration import FALSE_ALARM_RATES, source_threshold
+from forensics.evaluation.metrics import at_threshold, ranking, sigmoid, wilson
+from forensics.evaluation.spectra import mean_log_power, radial_profile
+
+Floats = NDArray[np.float64]
+RANKING = ("auroc", "ap_generated", "eer", "ece")
+
+
+def _normal(n: int, mean: float, std: float = 2.0, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).normal(mean, std, n)
+
+
+CASES: dict[str, tuple[Floats, Floats]] = {
+    "plain": (_normal(80, 1), _normal(70, -1, seed=1)),
+    "ties": (_normal(80, 1).round(), _normal(70, -1, seed=1).round()),
+    "perfect": (_normal(20, 20), _normal(30, -20, seed=1)),
+    "reversed": (_normal(20, -20), _normal(30, 20, seed=1)),
+    "equal": (np.full(7, 0.3), np.full(5, 0.3)),
+    "huge": (np.array([1e4, 1e4, -1e4, 3.0, 9e3]), np.array([-1e4, 1e4, -9e3, 0.0])),
+    "unbalanced": (_normal(3, 0), _normal(400, 0, seed=1)),
+    "one each": (np.array([0.5]), np.array([-0.5])),
+}
+either_case = pytest.mark.parametrize(("real", "generated"), CASES.values(), ids=CASES)
+
+
+def _joined(real: Floats, generated: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    labels = np.repeat([1, 0], [len(real), len(generated)])
+    return np.concatenate([real, generated]), labels
+
+
+def _oracle_eer(real: Floats, generated: Floats) -> float:
+    """Where the ROC curve, drawn straight between its corners, has FPR = 1 - TPR."""
+    logits, labels = _joined(real, generated)
+    fpr, tpr, _ = oracle.roc_curve(labels, logits, drop_intermediate=False)
+    corners = np.arange(len(fpr))
+    root = brentq(
+        lambda x: np.interp(x, corners, fpr) + np.interp(x, corners, tpr) - 1, 0, len(fpr) - 1
+    )
+    return float(np.interp(root, corners, fpr))
+
+
+def _oracle_ece(real: Floats, generated: Floats) -> float:
+    logits, labels = _joined(real, generated)
+    probabilities = special.expit(logits)
+    error = 0.0
+    for low, high in itertools.pairwise(np.linspace(0, 1, 16)):
+        inside = (probabilities >= low) & ((probabilities < high) | (high == 1))
+        if inside.any():
+            gap = abs(probabilities[inside].mean() - labels[inside].mean())
+            error += float(inside.mean() * gap)
+    return error
+
+
+def _oracle(real: Floats, generated: Floats) -> dict[str, float]:
+    logits, labels = _joined(real, generated)
+    return {
+        "auroc": float(oracle.roc_auc_score(labels, logits)),
+        "ap_generated": float(oracle.average_precision_score(1 - labels, -logits)),
+        "eer": _oracle_eer(real, generated),
+        "ece": _oracle_ece(real, generated),
+    }
+
+
+class TestValues:
+    @either_case
+    @pytest.mark.parametrize("threshold", [0.0, 1.0, -3.0])
+    def test_accuracy_tpr_and_tnr_are_scikit_learns(
+        self, real: Floats, generated: Floats, threshold: float
+    ) -> None:
+        logits, labels = _joined(real, generated)
+        called = (logits >= threshold).astype(int)
+        result = at_threshold(real, generated, threshold)
+        assert result["acc"] == pytest.approx(oracle.accuracy_score(labels, called), abs=1e-15)
+        assert result["tpr"] == pytest.approx(oracle.recall_score(labels, called), abs=1e-15)
+        specificity = oracle.recall_score(labels, called, pos_label=0)
+        assert result["tnr"] == pytest.approx(specificity, abs=1e-15)
+
+    def test_a_logit_at_the_threshold_is_called_real(self) -> None:
+        result = at_threshold(np.array([0.5]), np.array([0.5]), 0.5)
+        assert (result["tpr"], result["tnr"]) == (1, 0)
+
+    @either_case
+    @pytest.mark.parametrize("name", RANKING)
+    def test_ranking_metrics_are_scikit_learns(
+        self, name: str, real: Floats, generated: Floats
+    ) -> None:
+        value = ranking(real, generated, seed=0, resamples=2)[name]
+        # brentq stops within 2e-12 of the root.
+        assert value == pytest.approx(_oracle(real, generated)[name], abs=1e-11)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_extremes(self, dtype: type[np.floating]) -> None:
+        low, high = np.full(4, -1e4, dtype), np.full(6, 1e4, dtype)
+        best = {"auroc": 1, "ap_generated": 1, "eer": 0, "ece": 0}
+        result = ranking(high, low, 0, 10)
+        assert {name: result[name] for name in RANKING} == best
+        assert all(result[f"{name}_interval"] == [v, v] for name, v in best.items())
+        worst = {"auroc": 0, "ap_generated": 0.6, "eer": 1, "ece": 1}
+        # AP of 6 generated behind 4 reals, all of them tied.
+        result = ranking(low, high, 0, 10)
+        assert {name: result[name] for name in RANKING} == pytest.approx(worst, abs=1e-15)
+
+    def test_order_of_the_images_does_not_matter(self) -> None:
+        real, generated = CASES["ties"]
+        shuffled = np.random.default_rng(2).permutation(real)
+        first, second = (ranking(r, generated, 0, 2) for r in (real, shuffled))
+        assert [first[n] for n in RANKING] == pytest.approx([second[n] for n in RANKING])
+
+    def test_sigmoid_neither_overflows_nor_shrinks(self) -> None:
+        logits = np.concatenate([np.linspace(-40, 40, 161), [-1e4, 1e4, -745, 745]])
+        np.testing.assert_allclose(sigmoid(logits), special.expit(logits), rtol=0, atol=3e-16)
+        assert sigmoid(np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
+
+
+class TestIntervals:
+    @pytest.mark.parametrize(
+        ("successes", "count"),
+        [(0, 1), (1, 1), (0, 10), (10, 10), (3, 10), (9_543, 10_000), (10_000, 10_000)],
+    )
+    def test_wilson_is_scipys(self, successes: int, count: int) -> None:
+        expected = stats.binomtest(successes, count).proportion_ci(method="wilson")
+        assert wilson(successes, count) == pytest.approx(tuple(expected), abs=1e-12)
+
+    def test_accuracy_interval_worked_by_hand(self) -> None:
+        # TPR 9/10 with Wilson's (0.5958, 0.9821), TNR 7/10 with (0.3968, 0.8922):
+        # 0.8 - 0.5 sqrt(0.3042^2 + 0.3032^2) = 0.5852, 0.8 + 0.5 sqrt(0.0821^2 + 0.1922^2) = 0.9045
+        real, generated = np.r_[np.ones(9), -1], np.r_[-np.ones(7), np.ones(3)]
+        result = at_threshold(real, generated, 0)
+        assert result["tpr_interval"] == pytest.approx([0.5958, 0.9821], abs=5e-5)
+        assert result["tnr_interval"] == pytest.approx([0.3968, 0.8922], abs=5e-5)
+        assert result["acc_interval"] == pytest.approx([0.5852, 0.9045], abs=1e-4)
+
+    def test_accuracy_interval_of_unequal_classes_worked_by_hand(self) -> None:
+        # TPR 10/10 with Wilson's (0.7225, 1), TNR 15/30 with (0.3315, 0.6685), weights 1/4, 3/4:
+        # 0.625 - sqrt(0.0694^2 + 0.1264^2) = 0.4808, 0.625 + sqrt(0 + 0.1264^2) = 0.7514
+        result = at_threshold(np.ones(10), np.repeat([-1.0, 1.0], 15), 0)
+        assert result["acc_interval"] == pytest.approx([0.4808, 0.7514], abs=1e-4)
+
+    def test_proportions_at_100_percent_keep_an_interval_with_a_width(self) -> None:
+        result = at_threshold(np.ones(50), -np.ones(50), 0)
+        for name in ("acc", "tpr", "tnr"):
+            low, high = result[f"{name}_interval"]
+            assert result[name] == high == 1
+            assert 0.9 < low < 0.98
+
+    @pytest.mark.parametrize(("n", "m", "tpr", "tnr"), [(20, 30, 0.9, 0.6), (15, 15, 0.97, 0.9)])
+    def test_accuracy_interval_covers_the_truth_19_times_in_20(
+        self, n: int, m: int, tpr: float, tnr: float
+    ) -> None:
+        truth = (n * tpr + m * tnr) / (n + m)
+        coverage = 0.0  # exact: over all that can happen
+        for right, left in itertools.product(range(n + 1), range(m + 1)):
+            real = np.repeat([1.0, -1.0], [right, n - right])
+            low, high = at_threshold(real, np.repeat([-1.0, 1.0], [left, m - left]), 0)[
+                "acc_interval"
+            ]
+            if low <= truth <= high:
+                coverage += stats.binom.pmf(right, n, tpr) * stats.binom.pmf(left, m, tnr)
+        assert 0.93 < coverage < 0.98
+
+    def test_accuracy_interval_is_close_to_a_plain_bootstraps(self) -> None:
+        real = np.repeat([1.0, -1.0], [360, 40])
+        generated = np.repeat([-1.0, 1.0], [280, 120])
+        generator = np.random.default_rng(0)
+        right_of_400 = [
+            (generator.choice(real, (2000, 400)) >= 0).sum(axis=1),
+            (generator.choice(generated, (2000, 400)) < 0).sum(axis=1),
+        ]
+        expected = np.percentile(sum(right_of_400) / 800, [2.5, 97.5])
+        # Widths of 0.05; the two methods differ by the order of 1 / n.
+        interval = at_threshold(real, generated, 0)["acc_interval"]
+        np.testing.assert_allclose(interval, expected, rtol=0, atol=0.005)
+
+    @pytest.mark.parametrize("case", ["plain", "ties"])
+    @pytest.mark.parametrize("at_once", [10**6, 1_000])
+    def test_ranking_intervals_are_a_plain_bootstraps(
+        self, case: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(metrics, "_RESAMPLES_AT_ONCE", at_once)
+        real, generated = CASES[case]
+        generator = np.random.default_rng(1)
+        slow = [
+            _oracle(generator.choice(real, len(real)), generator.choice(generated, len(generated)))
+            for _ in range(150)
+        ]
+        result = ranking(real, generated, seed=0)
+        for name in RANKING:
+            low, high = result[f"{name}_interval"]
+            values = [resample[name] for resample in slow]
+            # The 2.5 % quantile of 150 normal draws has a standard error of 0.22 of theirs,
+            # which is a quarter of the width: 4 such errors are 0.22 of the width.
+            expected = np.percentile(values, [2.5, 97.5])
+            np.testing.assert_allclose([low, high], expected, rtol=0, atol=0.23 * (high - low))
+            # Mean and spread are known better than quantiles.
+            assert (high - low) / 3.92 == pytest.approx(np.std(values), rel=0.25)
+
+    def test_auroc_interval_covers_the_truth_19_times_in_20(self) -> None:
+        generator = np.random.default_rng(0)
+        truth = stats.norm.cdf(1 / 2**0.5)
+        covered = 0
+        for seed in range(200):
+            real, generated = generator.normal(1, 1, 60), generator.normal(0, 1, 60)
+            low, high = ranking(real, generated, seed, 200)["auroc_interval"]
+            covered += low <= truth <= high
+        # A percentile bootstrap of 60 and 60 is a little too narrow.
+        assert stats.binomtest(covered, 200, 0.94).pvalue > 1e-3
+
+    def test_the_seed_decides_the_resamples(self) -> None:
+        case = CASES["plain"]
+        assert ranking(*case, seed=0) == ranking(*case, seed=0)
+        assert ranking(*case, seed=0)["auroc_interval"] != ranking(*case, seed=1)["auroc_interval"]
+
+
+class TestMissingClasses:
+    @pytest.mark.parametrize(
+        ("real", "generated", "missing", "defined"),
+        [([], [1.0], "real", "tnr"), ([1.0], [], "generated", "tpr")],
+    )
+    def test_what_needs_the_missing_class_is_none_with_a_reason(
+        self, real: list[float], generated: list[float], missing: str, defined: str
+    ) -> None:
+        result = at_threshold(np.array(real), np.array(generated), 0)
+        undefined = "tpr" if defined == "tnr" else "tnr"
+        assert result[undefined] is None
+        assert result[f"{undefined}_interval"] is None
+        assert f"no {missing} image" in result[f"{undefined}_reason"]
+        assert result[defined] == result["acc"] is not None
+        assert result["acc_interval"] == pytest.approx(result[f"{defined}_interval"])
+        result = ranking(np.array(real), np.array(generated), 0)
+        for name in RANKING:
+            assert result[name] is None
+            assert result[f"{name}_interval"] is None
+            assert f"no {missing} image" in result[f"{name}_reason"]
+
+    def test_without_any_image_all_is_none_with_a_reason(self) -> None:
+        none = np.empty(0)
+        result = at_threshold(none, none, 0) | ranking(none, none, 0)
+        for name in ("acc", "tpr", "tnr", *RANKING):
+            assert result[name] is None
+            assert result[f"{name}_interval"] is None
+            assert result[f"{name}_reason"]
+
+
+class TestThreshold:
+    @pytest.mark.parametrize("rate", [0.0, 0.01, 0.05, 0.5, 0.99])
+    @pytest.mark.parametrize("n", [1, 2, 5, 19, 20, 21, 99, 100, 101, 400])
+    @pytest.mark.parametrize("decimals", [15, 1, 0], ids=["distinct", "ties", "many ties"])
+    def test_highest_that_calls_no_more_than_the_rate_generated(
+        self, decimals: int, n: int, rate: float
+    ) -> None:
+        logits = _normal(n, 0, seed=n).round(decimals)
+        threshold = source_threshold(logits, rate)
+        allowed = Fraction(str(rate)) * n
+        assert (logits < threshold).sum() <= allowed
+        assert (logits < np.nextafter(threshold, np.inf)).sum() > allowed
+
+    @pytest.mark.parametrize("rate", FALSE_ALARM_RATES)
+    def test_rounding_never_takes_a_false_alarm_away(self, rate: float) -> None:
+        for n in range(1, 2001):
+            logits = np.arange(n, dtype=np.float64)
+            assert source_threshold(logits, rate) == Fraction(str(rate)) * n // 1
+
+    def test_float32_logits_are_called_as_they_were_counted(self) -> None:
+        logits = _normal(200, 0).astype(np.float32)
+        threshold = source_threshold(logits, 0.05)
+        assert at_threshold(logits, logits[:0], threshold)["tpr"] == 0.95
+
+    @pytest.mark.parametrize("rate", [-0.01, 1.0, float("nan")])
+    def test_rates_out_of_range_are_refused(self, rate: float) -> None:
+        with pytest.raises(ValueError, match=r"false_alarm_rate must lie in \[0, 1\)"):
+            source_threshold(np.zeros(3), rate)
+
+    def test_no_images_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="no real validation image"):
+            source_threshold(np.empty(0), 0.05)
+
+
+class TestSpectra:
+    @pytest.mark.parametrize("size", [32, 33])
+    @pytest.mark.parametrize(("down", "right"), [(0, 8), (5, 0), (6, -11), (13, 13)])
+    def test_a_sinusoid_peaks_at_its_frequency(self, size: int, down: int, right: int) -> None:
+        y, x = np.mgrid[:size, :size]
+        wave = 127 + 100 * np.cos(2 * np.pi * (down * y + right * x) / size)
+        images = np.repeat(wave[None, ..., None], 3, axis=3).round().astype(np.uint8)
+        power = mean_log_power(images)
+        assert power.shape == (size, size)
+        peaks = np.argwhere(power > power.max() - 1e-6) - size // 2
+        assert sorted(peaks.tolist()) == sorted([[down, right], [-down, -right]])
+
+    def test_white_noise_is_flat_at_its_level(self) -> None:
+        n, size = 200, 32
+        images = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), np.uint8)
+        power = mean_log_power(images)
+        # A frequency's power is exponentially distributed: the mean of its log lies gamma below
+        # the log of its mean, and its log's standard deviation is pi / sqrt(6).
+        variance = (256**2 - 1) / 12 / 3
+        mean_power = variance * (np.hanning(size) ** 2).sum() ** 2
+        level = np.log10(mean_power) - np.euler_gamma / np.log(10)
+        error = np.pi / 6**0.5 / np.log(10) / n**0.5
+        # Around frequency 0 the mean was taken out; at the four frequencies that are real
+        # numbers, the power has another distribution.
+        y, x = np.mgrid[:size, :size] - size // 2
+        usual = (np.hypot(y, x) > 3) & (np.abs(y) < size // 2 - 1) & (np.abs(x) < size // 2 - 1)
+        np.testing.assert_allclose(power[usual], level, rtol=0, atol=5 * error)
+        frequencies, profile = radial_profile(power)
+        np.testing.assert_allclose(profile[frequencies > 0.1], level, rtol=0, atol=3 * error)
+
+    @pytest.mark.parametrize("size", [16, 17, 64])
+    def test_profile_of_a_radial_function_is_that_function(self, size: int) -> None:
+        frequency = np.fft.fftshift(np.fft.fftfreq(size))
+        radius = np.hypot(frequency[:, None], frequency[None, :])
+        frequencies, profile = radial_profile(radius)
+        np.testing.assert_allclose(frequencies, np.arange(size // 2 + 1) / size)
+        np.testing.assert_allclose(profile, frequencies, rtol=0, atol=0.5 / size)
+        np.testing.assert_allclose(radial_profile(np.full((size, size), 7.0))[1], 7.0)
+
+    def test_spectrum_is_the_mean_over_images_and_leaves_them_alone(self) -> None:
+        images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+        before = images.copy()
+        alone = [mean_log_power(image[None]) for image in images]
+        np.testing.assert_allclose(mean_log_power(images), np.mean(alone, axis=0))
+        np.testing.assert_array_equal(images, before)

@@ -1,0 +1,557 @@
+"""Ordered folders of images and the cache of their rows, whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import SIZE, write_images
+from numpy.typing import NDArray
+from PIL import Image
+
+from forensics.data import sources
+from forensics.data.images import ResizeFilter, decode
+from forensics.data.sources import Preparation, Source, open_source
+from forensics.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+PREPARATION = Preparation(SIZE, ResizeFilter.lanczos, SIZE, 0.0)
+LENIENT = PREPARATION._replace(max_rejected_share=1.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six images."""
+    write_images(tmp_path / "faces", 6)
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def opened(tmp_path: Path, folder: Path) -> Callable[..., Source]:
+    """Open the folder as a source; takes a preparation."""
+
+    def open_(preparation: Preparation = PREPARATION) -> Source:
+        return open_source("faces", folder, preparation, tmp_path / "cache")
+
+    return open_
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are decoded from here on."""
+    names: list[str] = []
+
+    def counted(path: Path, min_side: int) -> object:
+        names.append(path.name)
+        return decode(path, min_side)
+
+    monkeypatch.setattr(sources, "decode", counted)
+    return names
+
+
+def _pixels(paths: list[Path]) -> NDArray[np.uint8]:
+    """What the files show, by Pillow alone; they have the rows' size."""
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+
+
+def _is_right(source: Source, folder: Path) -> None:
+    """Check rows, order and digests against the folder's files."""
+    paths = [p.relative_to(folder).as_posix() for p in folder.rglob("*.png")]
+    assert source.paths == sorted(paths)
+    np.testing.assert_array_equal(source.rows, _pixels([folder / p for p in source.paths]))
+    assert len(set(source.digests)) == len(source) == len(paths)
+
+
+def _caches(tmp_path: Path) -> list[Path]:
+    """Everything that lies where caches are, but for locks."""
+    return [p for p in (tmp_path / "cache").glob("*/*") if p.name != "lock"]
+
+
+class TestFiles:
+    def test_rows_are_the_images_in_the_order_of_their_relative_paths(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        for seed, name in enumerate(["b", "a/z", "a-b", "B", "a"]):
+            write_images(folder / name, 2, seed + 1)
+        source = opened()
+        assert len(source) == 16
+        _is_right(source, folder)
+        assert source.rows.shape == (16, SIZE, SIZE, 3)
+        assert source.rows.dtype == np.uint8
+        assert source.rejected == source.flagged == []
+
+    def test_equal_pixels_have_equal_digests(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        Image.open(folder / "002.png").save(folder / "copy.webp", lossless=True)
+        source = opened()
+        assert source.digests[-1] == source.digests[2]
+        assert len(set(source.digests)) == 6
+
+    def test_larger_images_are_cut_and_resized(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        image = Image.fromarray(np.random.default_rng(9).integers(0, 256, (40, 40, 3), np.uint8))
+        image.save(folder / "large.png")
+        expected = image.resize((SIZE, SIZE), Image.Resampling.BOX)
+        source = opened(PREPARATION._replace(resize_filter=ResizeFilter.box))
+        np.testing.assert_array_equal(source.rows[-1], expected)
+
+    def test_links_hidden_files_and_other_suffixes_are_passed_over(
+        self, tmp_path: Path, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        outside = write_images(tmp_path / "outside", 2, seed=1)
+        (folder / "link.png").symlink_to(outside[0])
+        (folder / "folder").symlink_to(tmp_path / "outside")
+        (folder / "loop").symlink_to(folder)
+        (folder / "broken.png").symlink_to(folder / "nowhere.png")
+        write_images(folder / ".hidden", 1)
+        for name in (".hidden.png", "source.json", "notes.txt", "image.png.part", "image"):
+            shutil.copy(outside[0], folder / name)
+        assert opened().paths == [f"{number:03d}.png" for number in range(6)]
+
+    def test_suffixes_count_in_either_case(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        for suffix in ("JPG", "jpeg", "Png", "WEBP"):
+            shutil.copy(folder / "000.png", folder / f"x.{suffix}")
+        assert len(opened()) == 10
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            b"two\nlines.png",
+            b"tab\tcolour\x1b[31m.png",
+            b'it\'s "so".png',
+            "Gesicht ä 顔 \U0001f600.png".encode(),
+            b"a=b,c[d]{e}$f*g?.png",
+            b"%s %d.png",
+        ],
+    )
+    def test_odd_file_names(
+        self,
+        folder: Path,
+        opened: Callable[..., Source],
+        caplog: pytest.LogCaptureFixture,
+        name: bytes,
+    ) -> None:
+        text = os.fsdecode(name)
+        shutil.copy(folder / "000.png", folder / text)
+        (folder / f"{text}.bad.png").write_bytes(b"")
+        opened(LENIENT)
+        source = opened(LENIENT)  # from the cache, too
+        assert text in source.paths
+        assert [path for path, _ in source.rejected] == [f"{text}.bad.png"]
+        # No file's name may end a line or steer a terminal.
+        assert all(message.isprintable() for message in caplog.messages)
+        with pytest.raises(UserError) as caught:
+            opened()
+        assert str(caught.value).isprintable()
+
+    def test_a_name_that_is_no_text_does_not_end_the_build(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        shutil.copy(folder / "000.png", folder / os.fsdecode(b"\xff\xfe.png"))
+        for _ in range(2):
+            source = opened(LENIENT)
+            assert len(source) + len(source.rejected) == 7
+            "".join(source.paths).encode()  # scores and tables hold them
+
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        missing = tmp_path / "nowhere"
+        message = f"no folder {re.escape(str(missing))} for the source dcgan"
+        with pytest.raises(UserError, match=message):
+            open_source("dcgan", missing, PREPARATION, tmp_path / "cache")
+
+    @pytest.mark.parametrize("content", [None, "notes.txt", ".hidden.png"])
+    def test_an_empty_folder_is_named(self, tmp_path: Path, content: str | None) -> None:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        if content is not None:
+            (empty / content).write_bytes(b"")
+        message = f"folder {re.escape(str(empty))} of the source dcgan has no .jpg"
+        with pytest.raises(UserError, match=message):
+            open_source("dcgan", empty, PREPARATION, tmp_path / "cache")
+
+
+class TestRejected:
+    @pytest.fixture
+    def half_broken(self, folder: Path) -> Path:
+        """Two files that are no images and one without its end, among six that are images."""
+        (folder / "001b.png").write_bytes(b"")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "page.jpg").write_text("<html></html>")
+        content = (folder / "000.png").read_bytes()
+        (folder / "open.png").write_bytes(content[:-12])
+        return folder
+
+    @pytest.mark.usefixtures("half_broken")
+    def test_are_left_out_listed_with_their_reasons_and_said(
+        self, tmp_path: Path, opened: Callable[..., Source], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(2):  # when built, and from the cache
+            caplog.clear()
+            source = opened(LENIENT)
+            assert len(source) == len(source.digests) == len(source.rows) == 7
+            assert [path for path, _ in source.rejected] == ["001b.png", "sub/page.jpg"]
+            assert all("neither JPEG, PNG nor WebP" in reason for _, reason in source.rejected)
+            assert source.flagged == [("open.png", "no end mark")]
+            (message,) = caplog.messages
+            assert "faces: 2 of 9 files left out" in message
+            assert "001b.png" in message
+            (cache,) = _caches(tmp_path)
+            assert str(cache / "manifest.parquet") in message
+        manifest = pq.read_table(cache / "manifest.parquet").to_pylist()
+        assert {f["path"]: f["rejected"] for f in manifest if f["rejected"]} == dict(
+            source.rejected
+        )
+        assert {f["path"] for f in manifest if f["digest"]} == set(source.paths)
+
+    @pytest.mark.usefixtures("half_broken")
+    def test_rows_follow_the_accepted_files(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        source = opened(LENIENT)
+        np.testing.assert_array_equal(source.rows, _pixels([folder / p for p in source.paths]))
+
+    @pytest.mark.usefixtures("half_broken")
+    def test_no_larger_share_than_set_may_be_rejected(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        for _ in range(2):
+            with pytest.raises(UserError) as caught:
+                opened(PREPARATION._replace(max_rejected_share=0.22))
+        for part in ("2 of the 9 files", str(folder), "001b.png", "dataset.max_rejected_share"):
+            assert part in str(caught.value)
+        assert len(opened(PREPARATION._replace(max_rejected_share=2 / 9))) == 7
+
+    def test_a_folder_of_nothing_but_broken_files_is_named(
+        self, tmp_path: Path, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        for path in folder.iterdir():
+            path.write_bytes(b"")
+        with pytest.raises(UserError, match=r"None of the 6 files in .*faces can be used.*000"):
+            opened(LENIENT)
+        assert _caches(tmp_path) == []
+
+    def test_a_file_that_the_machine_cannot_read_is_no_broken_image(
+        self, opened: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read, shut = Path.open, [True]
+
+        def opening(self: Path, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if self.name == "001.png" and shut:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+            return read(self, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", opening)
+        with pytest.raises(UserError, match=r"001\.png cannot be read \(Permission denied\)"):
+            opened(LENIENT)
+        shut.clear()
+        assert len(opened(LENIENT)) == 6
+
+    def test_small_images_are_rejected_by_the_setting(self, opened: Callable[..., Source]) -> None:
+        with pytest.raises(UserError, match=r"16x16 pixels, each side must have at least 17"):
+            opened(LENIENT._replace(min_side=SIZE + 1))
+
+
+def _touch(folder: Path) -> None:
+    os.utime(folder / "000.png", ns=(1, 1))
+
+
+def _change(folder: Path) -> None:
+    write_images(folder, 1, seed=7)
+
+
+def _add(folder: Path) -> None:
+    shutil.copy(folder / "000.png", folder / "003b.png")
+
+
+def _remove(folder: Path) -> None:
+    (folder / "003.png").unlink()
+
+
+def _rename(folder: Path) -> None:
+    (folder / "003.png").rename(folder / "009.png")
+
+
+class TestCache:
+    def test_a_second_opening_decodes_nothing(
+        self, folder: Path, opened: Callable[..., Source], decodes: list[str]
+    ) -> None:
+        opened()
+        assert sorted(decodes) == [f"{number:03d}.png" for number in range(6)]
+        decodes.clear()
+        _is_right(opened(), folder)
+        # What is allowed to be rejected has no part in the rows.
+        opened(LENIENT)
+        assert decodes == []
+
+    @pytest.mark.parametrize("edit", [_touch, _change, _add, _remove, _rename])
+    def test_a_change_of_the_folder_builds_anew_in_place_of_the_old_rows(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        decodes: list[str],
+        edit: Callable[[Path], None],
+    ) -> None:
+        old = opened()
+        rows = old.rows.copy()
+        edit(folder)
+        decodes.clear()
+        source = opened()
+        assert len(decodes) == len(list(folder.iterdir()))
+        np.testing.assert_array_equal(source.rows, _pixels(sorted(folder.iterdir())))
+        assert source.paths == [path.name for path in sorted(folder.iterdir())]
+        assert len(_caches(tmp_path)) == 1
+        np.testing.assert_array_equal(old.rows, rows)  # who still reads them can
+
+    @pytest.mark.parametrize(
+        "preparation",
+        [
+            PREPARATION._replace(image_size=8),
+            PREPARATION._replace(resize_filter=ResizeFilter.box),
+            PREPARATION._replace(min_side=8),
+        ],
+    )
+    def test_every_setting_has_its_own_rows(
+        self, opened: Callable[..., Source], decodes: list[str], preparation: Preparation
+    ) -> None:
+        opened()
+        decodes.clear()
+        assert opened(preparation).rows.shape[1] == preparation.image_size
+        assert len(decodes) == 6
+        opened()
+        opened(preparation)
+        assert len(decodes) == 6
+
+    def test_another_decode_policy_builds_anew(
+        self,
+        opened: Callable[..., Source],
+        decodes: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        opened()
+        monkeypatch.setattr(sources, "POLICY_VERSION", -1)
+        opened()
+        assert len(decodes) == 12
+
+    def test_folders_of_one_name_have_each_their_own_rows(
+        self, tmp_path: Path, decodes: list[str]
+    ) -> None:
+        for seed in range(2):
+            write_images(tmp_path / str(seed) / "faces", 3, seed)
+        for _ in range(2):
+            for root in ("0", "1"):
+                folder = tmp_path / root / "faces"
+                _is_right(open_source("faces", folder, PREPARATION, tmp_path / "cache"), folder)
+        assert len(decodes) == 6
+
+    @pytest.mark.parametrize(
+        ("file", "damage"),
+        [
+            ("rows.bin", lambda content: content[:-1]),
+            ("rows.bin", lambda content: content[: SIZE * SIZE * 3]),
+            ("rows.bin", lambda content: content + bytes(SIZE * SIZE * 3)),
+            ("rows.bin", lambda content: b""),
+            ("rows.bin", lambda content: bytes(len(content))),
+            ("rows.bin", lambda content: content[: len(content) // 2] + bytes(len(content) // 2)),
+            ("rows.bin", None),
+            ("manifest.parquet", lambda content: content[:-10]),
+            ("manifest.parquet", lambda content: content[: len(content) // 2]),
+            ("manifest.parquet", lambda content: b"garbage" * 100),
+            ("manifest.parquet", lambda content: bytes(len(content))),
+            ("manifest.parquet", lambda content: b""),
+            ("manifest.parquet", None),
+        ],
+    )
+    def test_a_damaged_cache_is_built_anew(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        decodes: list[str],
+        file: str,
+        damage: Callable[[bytes], bytes] | None,
+    ) -> None:
+        opened()
+        (cache,) = _caches(tmp_path)
+        if damage is None:
+            (cache / file).unlink()
+        else:
+            (cache / file).write_bytes(damage((cache / file).read_bytes()))
+        decodes.clear()
+        _is_right(opened(), folder)
+        assert len(decodes) == 6
+        _is_right(opened(), folder)
+        assert len(decodes) == 6
+
+    @pytest.mark.parametrize("columns", [["path"], ["path", "digest", "rejected"]])
+    def test_a_manifest_of_other_columns_is_built_anew(
+        self, tmp_path: Path, folder: Path, opened: Callable[..., Source], columns: list[str]
+    ) -> None:
+        opened()
+        (cache,) = _caches(tmp_path)
+        manifest = cache / "manifest.parquet"
+        pq.write_table(pq.read_table(manifest).select(columns), manifest)
+        _is_right(opened(), folder)
+
+    def test_leftovers_of_a_killed_build_are_removed(
+        self, tmp_path: Path, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        opened()
+        (cache,) = _caches(tmp_path)
+        unfinished = cache.with_name("unfinished")
+        cache.rename(unfinished)  # as one killed just before its end leaves it
+        (unfinished / "manifest.parquet").unlink()
+        (cache.with_name("0" * 24)).mkdir()
+        _is_right(opened(), folder)
+        assert _caches(tmp_path) == [cache]
+
+
+@contextmanager
+def _no_file_beyond(size: int) -> Iterator[None]:
+    """A file system that takes no file larger than ``size``: the kernel refuses writing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestDisk:
+    @pytest.mark.parametrize("rows", [0, 3])
+    def test_a_write_that_fails_half_way_leaves_no_half_cache(
+        self, tmp_path: Path, folder: Path, opened: Callable[..., Source], rows: int
+    ) -> None:
+        write_images(folder, 100)  # more than is buffered
+        with _no_file_beyond(rows * SIZE * SIZE * 3), pytest.raises(UserError) as caught:
+            opened()
+        assert f"prepared images of faces in {tmp_path / 'cache'}" in str(caught.value)
+        assert os.strerror(errno.EFBIG) in str(caught.value)
+        assert "cache_dir" in str(caught.value)
+        assert _caches(tmp_path) == []
+        _is_right(opened(), folder)
+
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), MemoryError()])
+    def test_an_error_half_way_leaves_no_half_cache(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+    ) -> None:
+        with monkeypatch.context() as patch:
+
+            def fails(*_: object) -> None:
+                raise error
+
+            patch.setattr(sources, "_to_disk", fails)
+            expected = UserError if isinstance(error, OSError) else type(error)
+            with pytest.raises(expected):
+                opened()
+        assert _caches(tmp_path) == []
+        _is_right(opened(), folder)
+
+    def test_ctrl_c_half_way_leaves_no_half_cache(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def interrupted(path: Path, min_side: int) -> object:
+            if path.name == "004.png":
+                raise KeyboardInterrupt
+            return decode(path, min_side)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "decode", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                opened()
+        assert _caches(tmp_path) == []
+        _is_right(opened(), folder)
+
+    @pytest.mark.parametrize("below", ["", "deep/down"])
+    def test_a_cache_that_cannot_be_written_is_named(
+        self, tmp_path: Path, folder: Path, below: str
+    ) -> None:
+        file = tmp_path / "file"
+        file.write_text("precious")
+        with pytest.raises(UserError, match=f"faces in {re.escape(str(file))}.*cache_dir=FOLDER"):
+            open_source("faces", folder, PREPARATION, file / below)
+        assert file.read_text() == "precious"
+
+
+_OPEN = """
+import hashlib, sys, time
+from pathlib import Path
+from forensics.data import sources
+from forensics.data.images import ResizeFilter, decode
+
+decoded = []
+def slowly(path, min_side):
+    decoded.append(path)
+    time.sleep(0.005)
+    return decode(path, min_side)
+
+sources.decode = slowly
+print("ready", flush=True)
+sys.stdin.readline()
+folder, cache = map(Path, sys.argv[1:])
+preparation = sources.Preparation(16, ResizeFilter.lanczos, 16, 0.0)
+source = sources.open_source("faces", folder, preparation, cache)
+print(len(decoded), hashlib.sha256(source.rows).hexdigest())
+"""
+
+
+class TestAtOnce:
+    def test_of_two_processes_one_builds_and_both_read_its_rows(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        paths = write_images(folder, 60)
+        command = [sys.executable, "-c", _OPEN, str(folder), str(tmp_path / "cache")]
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(
+                    subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT)
+                )
+                for _ in range(2)
+            ]
+            for process in processes:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            answers = [process.communicate(timeout=60)[0].split() for process in processes]
+        assert sorted(int(decoded) for decoded, _ in answers) == [0, len(paths)]
+        expected = hashlib.sha256(_pixels(paths).tobytes()).hexdigest()
+        assert [digest for _, digest in answers] == [expected] * 2
+
+    def test_threads_that_open_at_once_build_once(
+        self, folder: Path, opened: Callable[..., Source], decodes: list[str]
+    ) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            for source in pool.map(lambda _: opened(), range(4)):
+                _is_right(source, folder)
+        assert len(decodes) == 6

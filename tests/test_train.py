@@ -1,0 +1,586 @@
+"""`train.py` as a user meets it: what it prints, what it leaves, how it ends."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import started, stop, write_images
+from PIL import Image
+from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from forensics.data.datamodule import FaceData, PartImages
+from forensics.detectors import DETECTORS
+from forensics.model_files import load_model
+from forensics.task import DetectorTask
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def arguments(faces: Callable[..., Any], tmp_path: Path) -> list[str]:
+    """A tiny data set and detector; two epochs of four batches."""
+    faces()
+    return [
+        "dataset=paper",
+        f"dataset.root={tmp_path}/faces",
+        "dataset.real=[real]",
+        "dataset.generators=[seen,unseen]",
+        "dataset.train_on=[seen]",
+        "dataset.image_size=16",
+        "dataset.train_count=20",
+        "dataset.test_count=10",
+        "dataset.validation_share=0.2",
+        "model.channels=[4,8]",
+        "batch_size=8",
+        "max_epochs=2",
+        "trainer=cpu",
+        f"cache_dir={tmp_path}/cache",
+    ]
+
+
+@pytest.fixture
+def run(arguments: list[str], run_program: Callable[..., int]) -> Run:
+    """Run train.py in this process, from ``tmp_path``; returns the exit code."""
+
+    def run(*more: str, resume: bool = False) -> int:
+        return run_program(TRAIN, *more) if resume else run_program(TRAIN, *arguments, *more)
+
+    return run
+
+
+def read_scores(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    table = pq.read_table(folder / "scores.parquet")
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    loaded = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return dict(loaded["state_dict"])
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+class TestARun:
+    def test_leaves_a_folder_whose_parts_agree(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x", "preprocess=noise") == 0
+        folder = tmp_path / "outputs" / "x"
+        result = json.loads((folder / "result.json").read_text())
+
+        # What is printed
+        out, _ = capfd.readouterr()
+        assert "real + unseen (unseen)" in out
+        assert "Run folder: outputs/x" in out
+        assert "tensorboard --logdir outputs" in out
+
+        # Scores: every tested image once, and from them every metric again.
+        scores = read_scores(folder)
+        tested = scores["split"] == "test"
+        assert sorted(zip(scores["source"][tested], scores["path"][tested], strict=True)) == sorted(
+            (source, f"{number:03d}.png")
+            for source, last in (("real", 30), ("seen", 30), ("unseen", 10))
+            for number in range(last - 10, last)
+        )
+        held_out = scores["logit"][~tested & (scores["label"] == 1)]
+        thresholds = result["thresholds"]
+        assert list(thresholds) == ["0.5", "source_0.05", "source_0.01"]
+        assert thresholds["0.5"] == 0.0
+        for rate in (0.05, 0.01):
+            assert (held_out < thresholds[f"source_{rate}"]).mean() <= rate
+        for pair in result["pairs"]:
+            both = tested & np.isin(scores["source"], [pair["real"], pair["generator"]])
+            labels, logits = scores["label"][both], scores["logit"][both]
+            for name, threshold in thresholds.items():
+                called, at = logits >= threshold, pair[f"at_{name}"]
+                assert at["acc"] == pytest.approx(accuracy_score(labels, called))
+                assert at["tpr"] == pytest.approx(recall_score(labels, called))
+                assert at["tnr"] == pytest.approx(recall_score(labels, called, pos_label=0))
+            ranking = pair["ranking"]
+            assert ranking["auroc"] == pytest.approx(roc_auc_score(labels, logits))
+            assert ranking["ap_generated"] == pytest.approx(
+                average_precision_score(1 - labels, -logits)
+            )
+        assert [pair["seen"] for pair in result["pairs"]] == [True, False]
+        assert result["images"]["test"] == {"real": 10, "seen": 10, "unseen": 10}
+
+        # The detector file scores as the run did.
+        detector, card, _ = load_model(folder / "detector.safetensors", DETECTORS)
+        assert card["thresholds"] == result["thresholds"]
+        source, path, logit = (scores[name][tested][0] for name in ("source", "path", "logit"))
+        with Image.open(tmp_path / "faces" / source / path) as file:
+            pixels = torch.from_numpy(np.array(file)).permute(2, 0, 1)[None]
+        # The run scored in bfloat16, where the machine can.
+        assert detector(pixels / 127.5 - 1).item() == pytest.approx(logit, abs=0.05)
+
+        # TensorBoard
+        events = EventAccumulator(str(folder)).Reload()
+        tags = events.Tags()
+        for scalar in (
+            "train/loss",
+            "val/loss",
+            "val/accuracy",
+            "val/tpr",
+            "test/auroc/real+unseen",
+        ):
+            assert scalar in tags["scalars"]
+        for image_tag in ("preprocess", "test/roc", "test/precision_recall"):
+            assert image_tag in tags["images"]
+        assert "probability_real/unseen" in tags["histograms"]
+        assert not (folder / "failed.json").exists()
+
+    def test_is_the_same_again_with_the_same_seed_and_another_with_another(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            assert run(f"name={name}", f"seed={seed}", "preprocess=blur_noise") == 0
+        of = {name: weights(tmp_path / "outputs" / name) for name in "abc"}
+        assert_equal(of["a"], of["b"])
+        assert not torch.equal(of["a"]["detector.score.weight"], of["c"]["detector.score.weight"])
+
+    def test_never_looks_at_a_test_image_before_the_test(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: dict[str, set[bytes]] = {"fit": set(), "test": set()}
+        stage = ["fit"]
+        read = PartImages.__getitem__
+
+        def recording(self: PartImages, place: Any) -> Any:  # noqa: ANN401
+            batch = read(self, place)
+            seen[stage[0]] |= {image.numpy().tobytes() for image in batch.images}
+            return batch
+
+        def testing(self: DetectorTask) -> None:
+            stage[0] = "test"
+
+        monkeypatch.setattr(PartImages, "__getitem__", recording)
+        monkeypatch.setattr(DetectorTask, "on_test_start", testing)
+        assert run() == 0
+        assert len(seen["test"]) == 30
+        assert len(seen["fit"]) > 30
+        assert not seen["fit"] & seen["test"]
+
+    def test_warns_of_nothing_a_user_could_not_act_on(
+        self, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run() == 0
+        said = "".join(capfd.readouterr())
+        assert "arning" not in said
+        assert "GPU" not in said
+        assert "💡" not in said
+
+
+class TestErrors:
+    """Each is one sentence that names key or path, exit code 1, without a traceback."""
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ("dataset.real=[nobody]", "no folder .*nobody.* for the source nobody"),
+            ("batch_size=64", "batch_size=64 is more than the 32 training images"),
+            ("seed=-1", "seed must be at least 0"),
+            ("dataset.train_on=[]", "dataset.train_on is empty"),
+            ("resume=nowhere", "resume=nowhere is no folder of a run"),
+            ("model.channels=[4,8,16,32,64]", "dataset.image_size must be a multiple of 32"),
+        ],
+    )
+    def test_of_settings(
+        self, more: str, said: str, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(more) == 1
+        _, err = capfd.readouterr()
+        assert re.search(said, err)
+        assert len(err.strip().splitlines()) == 1
+
+    def test_show_their_traceback_when_asked(
+        self, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("seed=-1", "hydra.verbose=true") == 1
+        assert "Traceback" in capfd.readouterr().err
+
+    def test_of_an_empty_folder(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.rmtree(tmp_path / "faces" / "seen")
+        (tmp_path / "faces" / "seen").mkdir()
+        assert run() == 1
+        assert re.search("faces/seen of the source seen has no", capfd.readouterr().err)
+
+    def test_of_an_unwritable_output(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        assert run("hydra.run.dir=file/x") == 1
+        assert "file/x: Not a directory" in capfd.readouterr().err
+
+    def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(
+        self,
+        run: Run,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        step = DetectorTask.training_step
+
+        def breaking(self: DetectorTask, batch: Any, batch_idx: int) -> torch.Tensor:  # noqa: ANN401
+            loss = step(self, batch, batch_idx)
+            return loss * float("nan") if self.current_epoch == 1 and batch_idx == 1 else loss
+
+        monkeypatch.setattr(DetectorTask, "training_step", breaking)
+        assert run("name=x") == 1
+        folder = tmp_path / "outputs" / "x"
+        assert re.search("loss .* epoch 2: lower learning_rate", capfd.readouterr().err)
+        assert "loss" in json.loads((folder / "failed.json").read_text())["error"]
+        assert not (folder / "result.json").exists()
+        for tensor in weights(folder).values():
+            assert tensor.isfinite().all()
+
+    def test_a_full_disk_keeps_the_checkpoint_before(
+        self,
+        run: Run,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        save, calls = torch.save, []
+
+        def full(content: object, file: Any) -> None:  # noqa: ANN401
+            calls.append(file)
+            save(content, file)
+            if len(calls) > 2:  # the second epoch's first checkpoint
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(torch, "save", full)
+        assert run("name=x") == 1
+        assert re.search("Cannot write .*ckpt .*No space left", capfd.readouterr().err)
+        folder = tmp_path / "outputs" / "x"
+        kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+        assert kept == ["best.ckpt", "last.ckpt"]
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        assert weights(folder)
+
+
+class TestResume:
+    def test_more_epochs_give_the_weights_of_one_long_run(self, run: Run, tmp_path: Path) -> None:
+        assert run("name=long", "max_epochs=4", "preprocess=noise") == 0
+        assert run("name=short", "preprocess=noise") == 0
+        assert run("resume=outputs/short", "max_epochs=4", resume=True) == 0
+        outputs = tmp_path / "outputs"
+        assert_equal(weights(outputs / "long"), weights(outputs / "short"))
+        long, short = (
+            json.loads((outputs / name / "result.json").read_text()) for name in ("long", "short")
+        )
+        assert long["pairs"] == short["pairs"]
+        assert short["settings"]["max_epochs"] == 4
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (["seed=3", "max_epochs=5"], "with seed=0, not 3"),
+            (["model.channels=[4,4]", "max_epochs=5"], "with model.channels=[4, 8], not [4, 4]"),
+            (["preprocess=blur", "max_epochs=5"], "with preprocess=none, not blur"),
+            (["--cfg", "job"], "nothing else: leave out --cfg"),
+            (["-m", "seed=0,1"], "nothing else: leave out -m"),
+            ([], "is whole after its 2 epochs"),
+        ],
+    )
+    def test_is_refused_where_it_would_not_be_the_same_run(
+        self,
+        more: list[str],
+        said: str,
+        run: Run,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        assert run("name=x") == 0
+        record = (tmp_path / "outputs" / "x" / ".hydra" / "overrides.yaml").read_text()
+        capfd.readouterr()
+        assert run("resume=outputs/x", *more, resume=True) == 1
+        assert said in capfd.readouterr().err
+        assert (tmp_path / "outputs" / "x" / "result.json").exists()
+        assert (tmp_path / "outputs" / "x" / ".hydra" / "overrides.yaml").read_text() == record
+
+    def test_a_folder_in_use_is_refused(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x") == 0
+        before = (tmp_path / "outputs" / "x" / "result.json").read_bytes()
+        assert run("name=x", "seed=5") == 1
+        assert "outputs/x holds a whole run" in capfd.readouterr().err
+        (tmp_path / "outputs" / "x" / "result.json").unlink()
+        assert run("name=x", "seed=5") == 1
+        assert "go on with it by resume=outputs/x" in capfd.readouterr().err
+        assert not (tmp_path / "outputs" / "x" / "failed.json").exists()
+        assert before
+
+    def test_other_images_than_it_began_with_are_refused_and_nothing_is_lost(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x") == 0
+        folder = tmp_path / "outputs" / "x"
+        kept = {name: (folder / name).read_bytes() for name in ("result.json", "scores.parquet")}
+        write_images(tmp_path / "faces" / "seen", 1, seed=99)
+        assert run("++resume=outputs/x", "max_epochs=3", resume=True) == 1
+        assert "The images of seen are not those that the run began with" in capfd.readouterr().err
+        assert kept == {name: (folder / name).read_bytes() for name in kept}
+        assert not (folder / "failed.json").exists()
+
+    def test_a_run_that_was_moved_still_knows_its_best_epoch(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run("name=x") == 0
+        (tmp_path / "outputs" / "x").rename(tmp_path / "elsewhere")
+        best = tmp_path / "elsewhere" / "checkpoints" / "best.ckpt"
+        content = best.read_bytes()
+        step = DetectorTask.validation_step
+
+        def worse(self: DetectorTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+            step(self, batch, batch_idx)
+            self._val_loss.update(torch.tensor(1e9))
+
+        monkeypatch.setattr(DetectorTask, "validation_step", worse)
+        assert run("resume=elsewhere", "max_epochs=3", resume=True) == 0
+        assert weights(tmp_path / "elsewhere")
+        assert best.read_bytes() == content
+
+    def test_what_a_kill_left_half_written_is_removed(self, run: Run, tmp_path: Path) -> None:
+        assert run("name=x") == 0
+        folder = tmp_path / "outputs" / "x"
+        left = [
+            folder / ".result.json.4711.unfinished",
+            folder / "checkpoints" / ".last.ckpt.4711.unfinished",
+            folder / ".hydra" / ".config.yaml.4711.unfinished",
+        ]
+        for path in left:
+            path.write_bytes(b"half")
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
+        assert not any(path.exists() for path in left)
+        assert not list(folder.rglob("*.unfinished"))
+
+    @pytest.mark.parametrize(
+        ("owner", "hook"),
+        [
+            (FaceData, "setup"),
+            (DetectorTask, "validation_step"),
+            (DetectorTask, "test_step"),
+        ],
+    )
+    def test_stopped_anywhere_it_says_how_to_go_on_and_can(
+        self,
+        owner: type,
+        hook: str,
+        run: Run,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, hook, stop)
+            assert run("name=x", "seed=3") == 130
+        said = "".join(capfd.readouterr())
+        assert "Go on with: python train.py resume=outputs/x" in said
+        assert "Traceback" not in said
+        assert run("resume=outputs/x", resume=True) == 0
+        assert run("name=whole", "seed=3") == 0
+        resumed, whole = (
+            json.loads((tmp_path / "outputs" / name / "result.json").read_text())
+            for name in ("x", "whole")
+        )
+        assert resumed["pairs"] == whole["pairs"]
+        assert resumed["settings"]["name"] == "x"
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped"])
+    def test_a_damaged_checkpoint_is_told_and_the_one_before_offered(
+        self,
+        damage: str,
+        run: Run,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        assert run("name=x") == 0
+        last = tmp_path / "outputs" / "x" / "checkpoints" / "last.ckpt"
+        content = bytearray(last.read_bytes())
+        if damage == "cut":
+            content = content[: len(content) // 2]
+        else:
+            weight = weights(last.parents[1])["detector.score.weight"].numpy().tobytes()
+            content[content.find(weight)] ^= 1
+        last.write_bytes(content)
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 1
+        assert re.search("last.ckpt is corrupt .*previous.ckpt", capfd.readouterr().err)
+        last.unlink()
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
+
+    def test_a_checkpoint_that_would_run_code_is_refused(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        class Bomb:
+            def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+                return os.mkdir, (str(tmp_path / "exploded"),)
+
+        assert run("name=x") == 0
+        torch.save({"state_dict": Bomb()}, tmp_path / "outputs/x/checkpoints/last.ckpt")
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 1
+        assert "corrupt" in capfd.readouterr().err
+        assert not (tmp_path / "exploded").exists()
+
+    @pytest.mark.slow
+    def test_after_kill_9_in_mid_epoch_gives_the_uninterrupted_weights(
+        self, run: Run, arguments: list[str], tmp_path: Path
+    ) -> None:
+        dying = tmp_path / "dying.py"
+        dying.write_text(
+            "import os, runpy, signal, sys\n"
+            f"sys.path.insert(0, {str(TRAIN.parent)!r})\n"
+            "from forensics.task import DetectorTask\n"
+            "step = DetectorTask.training_step\n"
+            "def dying(self, batch, batch_idx):\n"
+            "    if (self.current_epoch, batch_idx) == (2, 2):\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return step(self, batch, batch_idx)\n"
+            "DetectorTask.training_step = dying\n"
+            f"sys.argv[0] = {str(TRAIN)!r}\n"
+            f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
+        )
+        longer = ["max_epochs=4", "preprocess=blur_noise"]
+        process = started(dying, *arguments, *longer, "name=killed")
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        killed, whole = tmp_path / "outputs" / "killed", tmp_path / "outputs" / "whole"
+        assert torch.load(killed / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+
+        assert run("resume=outputs/killed", resume=True) == 0
+        assert run(*longer, "name=whole") == 0
+        assert_equal(weights(killed), weights(whole))
+        assert (
+            json.loads((killed / "result.json").read_text())["pairs"]
+            == json.loads((whole / "result.json").read_text())["pairs"]
+        )
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_a_stopped_run_says_how_to_go_on(
+        self, how: signal.Signals, run: Run, arguments: list[str], tmp_path: Path
+    ) -> None:
+        process = started(TRAIN, *arguments, "max_epochs=100000", "name=x")
+        last = tmp_path / "outputs" / "x" / "checkpoints" / "last.ckpt"
+        for _ in range(600):
+            if last.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(how)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "resume=outputs/x" in said
+        assert "Traceback" not in said
+        done = torch.load(last, weights_only=True)["epoch"] + 1
+        assert run("resume=outputs/x", f"max_epochs={done + 1}", resume=True) == 0
+
+
+@pytest.mark.slow
+class TestSeveral:
+    def test_a_sweep_runs_the_jobs_that_can_and_tells_of_the_other(
+        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        sweep = ["-m", *arguments, "hydra.sweep.dir=outputs/sweep"]
+        process = started(TRAIN, *sweep, "preprocess=noise", "seed=0,-1,0")
+        said, _ = process.communicate()
+        assert process.returncode == 1
+        assert "1_paper_noise_seed-1 failed: seed must be at least 0" in said
+        first, again = (
+            tmp_path / "outputs" / "sweep" / f"{job}_paper_noise_seed0" for job in (0, 2)
+        )
+        # Nothing leaks from job to job.
+        assert_equal(weights(first), weights(again))
+        for folder in (first, again):
+            assert (folder / "result.json").exists()
+
+    def test_two_devices_see_every_image_once_and_measure_the_same(
+        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        # Nothing is learned, so that both test the very same weights, and BatchNorm's statistics
+        # are the only thing training could change: it has none of.
+        same = [*arguments, "learning_rate=1e-30", "model.channels=[8]", "trainer.precision=fp32"]
+        for devices in (1, 2):
+            process = started(TRAIN, *same, f"trainer.devices={devices}", f"name=on{devices}")
+            said, _ = process.communicate()
+            assert process.returncode == 0, said
+        one, two = (read_scores(tmp_path / "outputs" / f"on{devices}") for devices in (1, 2))
+        assert (one["path"] == two["path"]).all()
+        assert (one["source"] == two["source"]).all()
+        np.testing.assert_allclose(one["logit"], two["logit"], rtol=1e-5, atol=1e-6)
+        results = [
+            json.loads((tmp_path / "outputs" / f"on{n}" / "result.json").read_text())
+            for n in (1, 2)
+        ]
+        for single, double in zip(*(result["pairs"] for result in results), strict=True):
+            assert single["at_0.5"] == double["at_0.5"]
+
+    def test_two_devices_in_a_sweep_are_refused(
+        self, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("-m", "trainer.devices=2", "seed=0,1") == 1
+        assert "leave out --multirun" in capfd.readouterr().err
+
+    def test_a_preprocess_from_outside_the_package_needs_no_change_inside(
+        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "conf" / "preprocess").mkdir(parents=True)
+        (tmp_path / "conf" / "preprocess" / "darker.yaml").write_text(
+            "defaults:\n  - /schema/preprocess/darker@_here_\n\nfactor: 0.5\n"
+        )
+        mine = tmp_path / "mine.py"
+        mine.write_text(
+            "import runpy, sys\n"
+            f"sys.path.insert(0, {str(TRAIN.parent)!r})\n"
+            "from dataclasses import dataclass\n"
+            "from forensics.preprocess import PREPROCESSES, Preprocessed\n"
+            "@dataclass\n"
+            "class Darker:\n"
+            "    factor: float\n"
+            "    def __call__(self, images, draws):\n"
+            "        return Preprocessed(images * self.factor, {})\n"
+            "PREPROCESSES['darker'] = Darker\n"
+            f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
+        )
+        given = ["--config-dir", "conf", *arguments, "preprocess=darker", "name=x"]
+        process = started(mine, *given)
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        result = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())
+        assert result["preprocess"] == "darker"
+
+    def test_the_default_run_on_the_demo_works_from_a_checkout(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        few = ["dataset.train_count=64", "dataset.test_count=16", "max_epochs=1"]
+        process = started(TRAIN, *few, "preprocess=noise", "name=demo")
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        assert "demo_real + demo_dcgan (unseen)" in said
+        assert "Toy data" in said
+        result = json.loads((tmp_path / "outputs" / "demo" / "result.json").read_text())
+        assert result["toy"] is True
