@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import numpy as np
@@ -54,6 +54,12 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
             "training": runs.provenance(trainer.strategy.root_device),
         }
         save_model(folder / runs.GENERATOR, gan, card)
+
+
+def trained(folder: Path) -> tuple[Gan, dict[str, Any], str]:
+    """The generator a run has left, what its file says of it, and the sha256 of its weights."""
+    model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS)
+    return cast(Gan, model), card, sha256
 
 
 def of_settings(settings: GenerateSettings) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def main(composed: DictConfig) -> None:
         settings = config.typed(composed, GenerateSettings)
         launch.refuse_devices_in_sweep(settings.trainer.devices)
         if settings.sample is not None:
-            sample(settings, *load_model(Path(settings.sample) / runs.GENERATOR, GENERATORS))
+            sample(settings, *trained(Path(settings.sample)))
             return
         pl.seed_everything(settings.seed, verbose=False)
         generator = settings.gan.build(settings.dataset.image_size)
@@ -124,8 +130,7 @@ def main(composed: DictConfig) -> None:
                 return
             result: dict[str, Any] = {"settings": config.plain(settings)}
             if settings.images:
-                trained = load_model(folder / runs.GENERATOR, GENERATORS)
-                result["source"] = sample(settings, *trained)
+                result["source"] = sample(settings, *trained(folder))
             runs.write_json(folder / runs.RESULT, result)
         log.info("Run folder: %s", runs.shown(folder))
         log.info("Curves, samples: tensorboard --logdir %s", runs.shown(folder).parent)

@@ -1,0 +1,47 @@
+"""The command ``forensics``: what takes files and folders rather than settings.
+
+Hydra's command line has a grammar of its own, which trips over spaces and ``=`` in paths; this is
+an ordinary one. Each command is a function that adds itself and its arguments to the parser.
+"""
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from forensics.errors import UserError
+from forensics.launch import INTERRUPTED, sentence
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code.
+
+    What a user can mend is one sentence on standard error and code 1, with the traceback only
+    after ``--verbose``.
+    """
+    parser = argparse.ArgumentParser(prog="forensics", description="Detectors of generated images.")
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        given.run(given)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except (UserError, OSError) as error:
+        if given.verbose:
+            traceback.print_exc()
+        print(sentence(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+COMMANDS: list[Callable[[Commands], None]] = []
+"""One function for each command: it adds a parser whose ``run`` is set to what runs it."""
