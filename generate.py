@@ -98,6 +98,11 @@ def sample(
     whole = {**card, **made_by, "images": settings.images, "quality": measured}
     sampling.finish(folder, whole)
     log.info("\n%s\n", quality_table(whole))
+    if measured["collapsed"]:
+        log.warning(
+            "The generator is no good: %s Take another seed or train it longer.",
+            measured["collapsed"],
+        )
     log.info("%d images in %s, %.0f s", settings.images, runs.shown(folder), seconds)
     return whole
 
@@ -107,7 +112,8 @@ def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train, sample."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    with launch.job():
+
+    def work() -> None:
         settings = config.typed(composed, GenerateSettings)
         launch.refuse_devices_in_sweep(settings.trainer.devices)
         if settings.sample is not None:
@@ -119,11 +125,10 @@ def main(composed: DictConfig) -> None:
             card = {**of_settings(settings), "trained_on": None, "toy": False}
             sample(settings, generator, card, checksum("", generator.state_dict()))
             return
-        resumed = None
-        if settings.resume is not None:
-            resumed = checkpoints.to_resume(folder, config.flat(settings))
+        going_on = settings.resume is not None
+        resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
         if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed)
+            runs.begin(folder, hydra_config, composed, going_on=going_on)
         with launch.claimed(folder):
             train(settings, generator, folder, resumed)
             if not runs.on_first_device():
@@ -134,6 +139,8 @@ def main(composed: DictConfig) -> None:
             runs.write_json(folder / runs.RESULT, result)
         log.info("Run folder: %s", runs.shown(folder))
         log.info("Curves, samples: tensorboard --logdir %s", runs.shown(folder).parent)
+
+    launch.job(work)
 
 
 if __name__ == "__main__":

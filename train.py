@@ -5,6 +5,7 @@
 
 import logging
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +16,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from forensics import checkpoints, config, launch, runs
+from forensics import checkpoints, config, launch, runs, sweeps
 from forensics.config import TrainSettings
 from forensics.data.datamodule import FaceData
 from forensics.data.images import POLICY_VERSION
-from forensics.evaluation.results import measure, score_columns
+from forensics.evaluation.examples import feature_space, mistakes
+from forensics.evaluation.results import measure, part_columns, score_columns
+from forensics.evaluation.robustness import PERTURBATIONS, perturb
 from forensics.evaluation.spectra import mean_log_power
 from forensics.model_files import save_model
 from forensics.reports.table import table_1
-from forensics.reports.tensorboard import log_results
+from forensics.reports.tensorboard import log_features, log_results
 from forensics.task import DetectorTask, Scores
 from forensics.trainer import assemble_detector
 
@@ -55,6 +58,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     task.load_state_dict(best["state_dict"])
     validation = score(trainer, task, data, "validation")
     test = score(trainer, task, data, "test")
+    perturbed = perturbed_scores(trainer, task, data, settings)
     clock.append(time.monotonic())
     if not trainer.is_global_zero:
         return
@@ -71,6 +75,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "thresholds": thresholds,
         "sources": sources,
         "pairs": pairs,
+        "test_hashes": data.test_hashes(),
         "images": {
             part: {
                 source.name: getattr(data.split, part).count(position)
@@ -85,7 +90,13 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         **runs.provenance(trainer.strategy.root_device),
     }
     save_model(folder / runs.DETECTOR, task.detector, detector_card(settings, result))
-    runs.write_scores(folder / runs.SCORES, columns)
+    runs.write_columns(folder / runs.SCORES, columns)
+    if settings.perturb:
+        runs.write_columns(folder / runs.PERTURBED, perturbed)
+    for source, sheet in mistakes(data, test).items():
+        runs.write_image(folder / runs.MISTAKES / f"{source}.png", sheet)
+    shown_images, features = feature_space(data, task.detector, settings.seed)
+    runs.write_columns(folder / runs.FEATURES, features)
     spectra = {
         source.name: mean_log_power(
             source.rows[data.split.test.row[data.split.test.source == position][:SPECTRUM_IMAGES]]
@@ -94,6 +105,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     }
     logger = cast(TensorBoardLogger, trainer.logger)
     log_results(logger, result, columns, spectra, trainer.global_step)
+    log_features(logger, features, shown_images, trainer.global_step)
     logger.finalize("success")
     runs.write_json(folder / runs.RESULT, result)
 
@@ -110,6 +122,24 @@ def score(trainer: pl.Trainer, task: DetectorTask, data: FaceData, part: str) ->
     run = trainer.validate if part == "validation" else trainer.test
     run(task, datamodule=data, verbose=False)
     return task.scores
+
+
+def perturbed_scores(
+    trainer: pl.Trainer, task: DetectorTask, data: FaceData, settings: TrainSettings
+) -> dict[str, list[Any]]:
+    """Test again under each perturbation asked for: columns of ``perturbed.parquet``."""
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for name in settings.perturb:
+        for strength in PERTURBATIONS[name].strengths:
+            log.info("test under %s %g", name, strength)
+            data.perturb = perturb(name, strength, settings.seed)
+            scores = part_columns(data, "test", score(trainer, task, data, "test"))
+            for column, values in scores.items():
+                columns[column] += values
+            columns["perturbation"] += [name] * len(scores["logit"])
+            columns["strength"] += [strength] * len(scores["logit"])
+    data.perturb = None
+    return columns
 
 
 def detector_card(settings: TrainSettings, result: dict[str, Any]) -> dict[str, Any]:
@@ -136,17 +166,21 @@ def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    with launch.job():
+
+    def work() -> None:
         settings = config.typed(composed, TrainSettings)
         launch.refuse_devices_in_sweep(settings.trainer.devices)
-        resumed = None
-        if settings.resume is not None:
-            resumed = checkpoints.to_resume(folder, config.flat(settings))
+        if sweeps.is_done(folder, config.flat(settings)):
+            return
+        going_on = settings.resume is not None or sweeps.was_stopped(folder)
+        resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
         if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed)
+            runs.begin(folder, hydra_config, composed, going_on=going_on)
         with launch.claimed(folder):
             train(settings, folder, resumed)
 
+    launch.job(work)
+
 
 if __name__ == "__main__":
-    launch.run(main)
+    launch.run(main, sweeps.report)

@@ -8,7 +8,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,9 @@ from forensics.runs import CHECKPOINTS, shown
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
-CHANGEABLE = ("max_epochs", "trainer", "name", "resume", "cache_dir", "images", "source")
+CHANGEABLE = (
+    "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "images", "source",
+)  # fmt: skip
 """Settings, or groups of them, that may change when a run is resumed: training is the same."""
 
 
@@ -124,20 +126,36 @@ def to_resume(folder: Path, settings: Mapping[str, Any]) -> Path | None:
     checkpoint = load(path)
     if "settings" not in checkpoint:
         raise UserError(f"{shown(path)} was not written by this program: start a new run.")
-    theirs, ours = checkpoint["settings"], dict(settings)
-    for key in sorted({*theirs, *ours}):
-        changeable = key.partition(".")[0] in CHANGEABLE
-        if not changeable and theirs.get(key) != ours.get(key):
-            raise UserError(
-                f"{shown(folder)} is a run with {key}={theirs.get(key)}, not "
-                f"{ours.get(key)}: leave {key} out, or start a new run."
-            )
+    theirs = checkpoint["settings"]
+    key = difference(theirs, settings)
+    if key is not None:
+        raise UserError(
+            f"{shown(folder)} is a run with {key}={theirs.get(key)}, not {settings.get(key)}: "
+            f"leave {key} out, or start a new run."
+        )
     if checkpoint["epoch"] >= settings["max_epochs"]:
         raise UserError(
             f"{shown(folder)} has done {checkpoint['epoch'] + 1} epochs: give max_epochs at least "
             "that."
         )
     return path
+
+
+def difference(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], also: Sequence[str] = ()
+) -> str | None:
+    """The first setting in which two runs are not the same training, None if there is none.
+
+    Args:
+        theirs: settings by dotted keys.
+        ours: likewise.
+        also: settings that count though they are among `CHANGEABLE`.
+    """
+    for key in sorted({*theirs, *ours}):
+        counts = key.partition(".")[0] not in CHANGEABLE or key in also
+        if counts and theirs.get(key) != ours.get(key):
+            return key
+    return None
 
 
 class _Keep(ModelCheckpoint):

@@ -9,10 +9,12 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from forensics.errors import UserError
 from forensics.launch import INTERRUPTED, sentence
+from forensics.reports.report import write_report
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -43,5 +45,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-COMMANDS: list[Callable[[Commands], None]] = []
+def add_report(commands: Commands) -> None:
+    """``forensics report``: tables, figures and a page of runs."""
+    parser = commands.add_parser(
+        "report",
+        help="compare runs: tables, figures and one page",
+        description="Compare runs of train.py: Table 1, differences, the grid, one page.",
+    )
+    parser.add_argument("folder", nargs="+", type=Path, help="run folders, or those of sweeps")
+    parser.add_argument(
+        "--to", type=Path, help="where to write; a single folder's own place if left out"
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(given: argparse.Namespace) -> None:
+    to = given.to
+    if to is None:
+        if len(given.folder) > 1:
+            raise UserError("Several folders: say where the report shall go with --to FOLDER.")
+        (to,) = given.folder
+    study = write_report(given.folder, to)
+    if study.problems:
+        raise UserError(
+            f"{len(study.problems)} jobs have no result, the report names them: run the same "
+            "sweep again to do just those."
+        )
+
+
+COMMANDS: list[Callable[[Commands], None]] = [add_report]
 """One function for each command: it adds a parser whose ``run`` is set to what runs it."""

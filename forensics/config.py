@@ -5,6 +5,7 @@ Values stand in ``conf/``; the dataclasses say which settings there are, their t
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -16,6 +17,7 @@ from forensics.data.faces import FacesSettings
 from forensics.data.splits import DatasetSettings
 from forensics.detectors import DETECTORS, DetectorSettings
 from forensics.errors import UserError
+from forensics.evaluation.robustness import PERTURBATIONS
 from forensics.generators import GENERATORS, GeneratorSettings
 from forensics.preprocess import PREPROCESSES, Preprocess
 
@@ -72,6 +74,8 @@ class TrainSettings:
         batch_size: images in a batch, over all devices together.
         learning_rate: Adam's.
         betas: Adam's.
+        perturb: of `forensics.evaluation.robustness.PERTURBATIONS`, those the test is repeated
+            under, at each strength.
         cache_dir: where prepared images are kept; may be shared by any number of runs.
         resume: the folder of an unfinished run to go on with, or None.
     """
@@ -86,6 +90,7 @@ class TrainSettings:
     batch_size: int
     learning_rate: float
     betas: list[float]
+    perturb: list[str]
     cache_dir: str
     resume: str | None
 
@@ -93,6 +98,10 @@ class TrainSettings:
         """Refuse settings out of range."""
         for key, least in (("seed", 0), ("max_epochs", 1), ("batch_size", 2)):
             _at_least(self, key, least)
+        if unknown := set(self.perturb) - set(PERTURBATIONS):
+            raise UserError(
+                f"perturb names {min(unknown)}, which is not among {', '.join(PERTURBATIONS)}."
+            )
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate must be above 0, not {self.learning_rate}.")
@@ -192,8 +201,10 @@ def _check_seed_and_batch(seed: int, batch_size: int, devices: int) -> None:
 def register() -> None:
     """Tell Hydra the types behind ``conf/``.
 
-    They stand under ``schema/``, so that the groups themselves list nothing but choices.
+    They stand under ``schema/``, so that the groups themselves list nothing but choices. Folders
+    of sweeps are named with ``${plus:LIST}``.
     """
+    OmegaConf.register_new_resolver("plus", "+".join, replace=True)
     store = ConfigStore.instance()
     store.store(group="schema", name="train", node=TrainSettings)
     store.store(group="schema", name="dataset", node=DatasetSettings)
@@ -235,16 +246,26 @@ def option(settings: object) -> str:
 
 def flat(settings: Settings) -> dict[str, Any]:
     """Settings as the command line names them: options by their group, values by dotted keys."""
+    options = {group: option(one) for group in OPTIONS if (one := getattr(settings, group, None))}
+    return options | _dotted(plain(settings))
 
-    def walk(prefix: str, node: dict[str, Any]) -> dict[str, Any]:
+
+def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run of ``train.py`` as `flat` gives them, from its ``result.json``."""
+    return {group: result[group] for group in ("model", "preprocess")} | _dotted(result["settings"])
+
+
+def _dotted(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of nested containers by dotted keys."""
+
+    def walk(prefix: str, node: Mapping[str, Any]) -> dict[str, Any]:
         pairs: dict[str, Any] = {}
         for key, value in node.items():
             inner = isinstance(value, dict)
             pairs |= walk(f"{prefix}{key}.", value) if inner else {prefix + key: value}
         return pairs
 
-    options = {group: option(one) for group in OPTIONS if (one := getattr(settings, group, None))}
-    return options | walk("", plain(settings))
+    return walk("", nested)
 
 
 def plain(settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torchvision.utils import make_grid
 
 from forensics.data.datamodule import Batch
 from forensics.errors import UserError
-from forensics.evaluation.quality import collapsed
+from forensics.evaluation.quality import collapsed, varied
 from forensics.generators import Gan
 from forensics.preprocess import Draws
 from forensics.task import STEPS_BETWEEN_LOGS
@@ -99,9 +99,10 @@ class GeneratorTask(pl.LightningModule):
             grid = make_grid(images, 8, normalize=True, value_range=(-1, 1))
             self.logger.experiment.add_image("samples", grid, self.global_step)  # type: ignore[union-attr]
         # In grey levels, not yet rounded, which would hide what is no number.
-        reason = collapsed(images.add(1).mul(127.5).permute(0, 2, 3, 1).numpy())
-        # At first all samples are alike: what never had variety cannot have lost it.
-        self._was_varied = self._was_varied or reason is None
+        rows = images.add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+        reason = collapsed(rows)
+        # At first all samples are alike, more or less: what never had variety cannot have lost it.
+        self._was_varied = self._was_varied or (reason is None and varied(rows))
         if self._was_varied and reason is not None:
             raise UserError(
                 f"The generator collapsed in epoch {self.current_epoch + 1}: {reason} Lower "

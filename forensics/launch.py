@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -31,54 +32,120 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-def run(main: Callable[[], Any]) -> None:
+def run(main: Callable[[], Any], at_end: Callable[[], None] = lambda: None) -> None:
     """Run a Hydra entry point and end the process.
 
     What a user can mend is printed as one sentence, with a traceback only if
     ``hydra.verbose=true``; the exit code is then 1. Anything else is our own mistake and keeps
     its traceback.
+
+    Args:
+        main: the entry point.
+        at_end: what follows it, however it ended.
     """
     # Lets Hydra's own errors come here rather than be printed and swallowed.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # As Ctrl-C: what schedulers and `kill` send first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+
+    def arguments_and_main() -> None:
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
         main()
+
+    code = max(_exit_code(arguments_and_main), _exit_code(at_end))
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    """Do something and tell of its errors."""
+    try:
+        work()
     except KeyboardInterrupt as interrupt:
         _print(str(interrupt) or "Interrupted: nothing is lost, run the same command again.")
-        sys.exit(INTERRUPTED)
-    except (_PastHydra, Exception) as raised:
-        error = raised.error if isinstance(raised, _PastHydra) else raised
+        return INTERRUPTED
+    except (PastHydra, Exception) as raised:
+        error = raised.error if isinstance(raised, PastHydra) else raised
         if not isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
             raise error from error.__cause__  # a mistake of ours
         if "hydra.verbose=true" in sys.argv:
             traceback.print_exc()
         _print(sentence(error))
-        sys.exit(1)
+        return 1
+    return 0
 
 
-class _PastHydra(BaseException):
-    """Carries an error past Hydra, which would print words of its own before it."""
+class PastHydra(BaseException):
+    """Carries an error past Hydra, which would print words of its own before it, or swallow it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
-@contextmanager
-def job() -> Iterator[None]:
-    """What a job of Hydra's does inside, its errors are told as `run` says.
+def job(work: Callable[[], None]) -> None:
+    """Do a job of Hydra's, telling of its errors as `run` says.
 
     A single run ends at once. In a sweep the other jobs go on, so the error is logged where it
-    happens, and Hydra raises the first one at the end.
+    happens, and Hydra raises the first one at the end. Where a launcher runs several jobs at once,
+    each is done in a process of its own: joblib would end all of them when one is killed.
     """
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        yield
+        if _is_sweep() and not _launches_in_process():
+            _do_apart(work, folder)
+        else:
+            work()
     except Exception as error:
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            log.error("%s failed: %s", HydraConfig.get().runtime.output_dir, sentence(error))
+        if _is_sweep():
+            log.error("%s failed: %s", runs.shown(folder), sentence(error))
             raise
-        raise _PastHydra(error) from error
+        raise PastHydra(error) from error
+
+
+def _do_apart(work: Callable[[], None], folder: Path) -> None:
+    """Do a job in a process that shares what this one has imported, and wait for its end.
+
+    Raises:
+        UserError: if the job failed or was killed, which is then left in ``failed.json``.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def do() -> None:
+        try:
+            work()
+        except KeyboardInterrupt as interrupt:
+            sender.send(str(interrupt))
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            sender.send(sentence(error))
+            sys.exit(1)
+
+    process = context.Process(target=do)
+    process.start()
+    sender.close()
+    process.join()
+    if process.exitcode == 0:
+        return
+    try:
+        reason = str(receiver.recv())
+    except EOFError:
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = (
+            f"The job's process was ended by {how}: if nobody did that, it was out of memory; "
+            "run the same command again."
+        )
+        runs.write_json(folder / runs.FAILED, {"error": reason})
+    raise UserError(reason)
+
+
+def _is_sweep() -> bool:
+    return HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def _launches_in_process() -> bool:
+    return bool(HydraConfig.get().launcher._target_.endswith("BasicLauncher"))
 
 
 @contextmanager
@@ -97,9 +164,10 @@ def claimed(folder: Path) -> Iterator[None]:
                 runs.write_json(folder / runs.FAILED, {"error": sentence(error)})
         raise
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the latter of the former
-        raise KeyboardInterrupt(
-            f"Stopped. Go on with: python {_program()} resume={runs.shown(folder)}"
-        ) from stop
+        how = f"python {_program()} resume={runs.shown(folder)}"
+        if _is_sweep():
+            how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+        raise KeyboardInterrupt(f"Stopped. Go on with: {how}") from stop
 
 
 def _program() -> str:
@@ -141,9 +209,7 @@ def refuse_devices_in_sweep(devices: int) -> None:
     Raises:
         UserError: then; each device's process would start the sweep again.
     """
-    hydra_config = HydraConfig.get()
-    in_process = hydra_config.launcher._target_.endswith("BasicLauncher")
-    if hydra_config.mode is RunMode.MULTIRUN and in_process and devices > 1:
+    if _is_sweep() and _launches_in_process() and devices > 1:
         raise UserError(
             f"trainer.devices={devices} inside a sweep would start the sweep again on every "
             "device: leave out --multirun, or take one device."

@@ -1,8 +1,9 @@
 """The folder of a run: what lies in it, and how it is written so that nothing is ever half there.
 
 ``.hydra/`` how it was started; TensorBoard's events; ``checkpoints/``; then, when the run is over,
-``detector.safetensors``, ``scores.parquet`` and, last, ``result.json``: a run that has it is
-whole. A run that failed has ``failed.json`` instead.
+``detector.safetensors``, ``scores.parquet``, ``features.parquet``, ``perturbed.parquet``, the most
+wrongly judged images in ``mistakes/`` and, last, ``result.json``: a run that has it is whole. A run
+that failed has ``failed.json`` instead.
 """
 
 import importlib.metadata
@@ -20,13 +21,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from hydra.conf import HydraConf
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from pytorch_lightning.utilities import rank_zero_only
 
 from forensics.atomic import atomic, remove_unfinished
 from forensics.errors import UserError
 
 RESULT, SCORES, FAILED = "result.json", "scores.parquet", "failed.json"
+FEATURES, PERTURBED, MISTAKES = "features.parquet", "perturbed.parquet", "mistakes"
 DETECTOR, GENERATOR = "detector.safetensors", "generator.safetensors"
 CHECKPOINTS = "checkpoints"
 
@@ -38,21 +42,36 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
-def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write scores: columns source, path, split, label (1 real) and logit, one row an image."""
+_COLUMNS = {
+    "source": pa.dictionary(pa.int16(), pa.string()),
+    "path": pa.string(),
+    "split": pa.dictionary(pa.int8(), pa.string()),
+    "label": pa.int8(),
+    "logit": pa.float32(),
+    "perturbation": pa.dictionary(pa.int8(), pa.string()),
+    "strength": pa.float32(),
+    "features": pa.list_(pa.float32()),
+}
+
+
+def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write a table of images atomically, one row an image.
+
+    Args:
+        path: a parquet file.
+        columns: some of source, path, split, label (1 real), logit, perturbation, strength and
+            features (a list of numbers), all of one length.
+    """
+    arrays = {name: pa.array(list(values), _COLUMNS[name]) for name, values in columns.items()}
     with atomic(path) as file:
-        pq.write_table(
-            pa.table(
-                {
-                    "source": pa.array(columns["source"], pa.dictionary(pa.int16(), pa.string())),
-                    "path": pa.array(columns["path"], pa.string()),
-                    "split": pa.array(columns["split"], pa.dictionary(pa.int8(), pa.string())),
-                    "label": pa.array(columns["label"], pa.int8()),
-                    "logit": pa.array(np.asarray(columns["logit"]), pa.float32()),
-                }
-            ),
-            file,
-        )
+        pq.write_table(pa.table(arrays), file)
+
+
+def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` uint8 as a PNG file, atomically; its folder is made if missing."""
+    path.parent.mkdir(exist_ok=True)
+    with atomic(path) as file:
+        Image.fromarray(pixels).save(file, "png")
 
 
 def on_first_device() -> bool:
@@ -66,7 +85,7 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def begin(folder: Path, hydra: HydraConf, config: DictConfig) -> None:
+def begin(folder: Path, hydra: HydraConf, config: DictConfig, *, going_on: bool) -> None:
     """Claim the folder of a run and record how it was started.
 
     Hydra would write its record before anything could say no, over that of a run already there;
@@ -76,12 +95,13 @@ def begin(folder: Path, hydra: HydraConf, config: DictConfig) -> None:
         folder: the run's folder; made if missing.
         hydra: the node ``hydra`` of this job's config.
         config: the rest of it.
+        going_on: the run that lies there is gone on with.
 
     Raises:
         UserError: if another run's results or checkpoints lie there, or it cannot be written.
     """
     whole = folder / RESULT
-    if config.resume is None:
+    if not going_on:
         if whole.exists():
             raise UserError(
                 f"{shown(folder)} holds a whole run: choose another folder with name=NAME, or "

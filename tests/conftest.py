@@ -100,6 +100,28 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return run
 
 
+@pytest.fixture
+def arguments(faces: Callable[..., DatasetSettings], tmp_path: Path) -> list[str]:
+    """A tiny data set and detector; two epochs of four batches."""
+    faces()
+    return [
+        "dataset=paper",
+        f"dataset.root={tmp_path}/faces",
+        "dataset.real=[real]",
+        "dataset.generators=[seen,unseen]",
+        "dataset.train_on=[seen]",
+        "dataset.image_size=16",
+        "dataset.train_count=20",
+        "dataset.test_count=10",
+        "dataset.validation_share=0.2",
+        "model.channels=[4,8]",
+        "batch_size=8",
+        "max_epochs=2",
+        "trainer=cpu",
+        f"cache_dir={tmp_path}/cache",
+    ]
+
+
 def started(program: Path, *given: str) -> subprocess.Popen[str]:
     """Start an entry point as its own process."""
     return subprocess.Popen(

@@ -180,7 +180,7 @@ LAYERS = [
     ["generator_task", "reports"],
     ["sampling", "config", "callbacks"],
     ["checkpoints", "launch"],
-    ["trainer"],
+    ["trainer", "sweeps", "cli"],
 ]
 
 

@@ -72,8 +72,9 @@ class TestImages:
     def test_workers_draw_what_the_caller_draws_in_any_order(
         self, source: str, images: dict[str, Images]
     ) -> None:
-        for index in (33, 2, 17):
-            np.testing.assert_array_equal(images[source][index], demo.render(source, index))
+        for number in (33, 2, 17):
+            drawn = demo.render(source, IMAGES_PER_SOURCE - 1 - number)
+            np.testing.assert_array_equal(images[source][number], drawn)
 
     def test_no_image_comes_twice(self, images: dict[str, Images]) -> None:
         pixels = [image.tobytes() for source in SOURCES for image in images[source]]
@@ -111,6 +112,13 @@ class TestBuild:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
         demo.build_demo(tmp_path, {"demo_real": 4, "demo_pggan": 3}, _interrupt)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
+
+    @pytest.mark.usefixtures("drawn_at_once")
+    def test_the_last_images_are_the_same_however_many_there_are(self, tmp_path: Path) -> None:
+        for name, count in (("few", 2), ("more", 5)):
+            demo.build_demo(tmp_path / name, {"demo_dcgan": count})
+        few, more = (_read(tmp_path / name / "demo_dcgan") for name in ("few", "more"))
+        np.testing.assert_array_equal(few, more[-2:])
 
     @pytest.mark.usefixtures("drawn_at_once")
     def test_a_larger_count_or_another_version_is_built_anew(

@@ -296,12 +296,21 @@ class TestCollapse:
     ) -> None:
         verdicts = iter(["All grey.", None, "All grey."])
         monkeypatch.setattr(generator_task, "collapsed", lambda images: next(verdicts))
+        monkeypatch.setattr(generator_task, "varied", lambda images: True)
         assert run("name=x", "max_epochs=4") == 1
         said = capfd.readouterr().err
         assert re.search(r"collapsed in epoch 3: All grey. Lower generator.learning_rate", said)
         checkpoint = tmp_path / "outputs/x/checkpoints/last.ckpt"
         assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
         assert "collapsed" in json.loads((tmp_path / "outputs/x/failed.json").read_text())["error"]
+
+    def test_does_not_stop_what_never_had_variety(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        verdicts = iter(["All grey.", None, "All grey."])
+        monkeypatch.setattr(generator_task, "collapsed", lambda images: next(verdicts))
+        monkeypatch.setattr(generator_task, "varied", lambda images: False)
+        assert run("max_epochs=3") == 0
 
     def test_a_loss_that_is_no_number_stops(
         self,

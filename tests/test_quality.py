@@ -30,6 +30,7 @@ from forensics.evaluation.quality import (
     nearest_neighbours,
     quality,
     sliced_wasserstein,
+    varied,
 )
 
 Floats = NDArray[np.float64]
@@ -292,6 +293,14 @@ class TestCollapsed:
         images[3:5, 0, 0, 0] = value
         sentence = "2 of 40 images have values that are no finite numbers."
         assert collapsed(images) == sentence
+
+    def test_between_one_image_and_many_lies_what_is_neither(self) -> None:
+        face = _photos(1)[[0] * 40].astype(np.float64)
+        mixed = np.rint((face + _photos(40, seed=1)) / 2).astype(np.uint8)
+        assert varied(_photos(40))
+        assert collapsed(mixed) is None
+        assert not varied(mixed)
+        assert not varied(_noisy(_photos(1)[[0] * 40], 3))
 
     def test_of_a_single_image_nothing_can_be_said(self) -> None:
         with pytest.raises(Undefined, match="needs two images"):

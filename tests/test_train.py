@@ -31,28 +31,6 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def arguments(faces: Callable[..., Any], tmp_path: Path) -> list[str]:
-    """A tiny data set and detector; two epochs of four batches."""
-    faces()
-    return [
-        "dataset=paper",
-        f"dataset.root={tmp_path}/faces",
-        "dataset.real=[real]",
-        "dataset.generators=[seen,unseen]",
-        "dataset.train_on=[seen]",
-        "dataset.image_size=16",
-        "dataset.train_count=20",
-        "dataset.test_count=10",
-        "dataset.validation_share=0.2",
-        "model.channels=[4,8]",
-        "batch_size=8",
-        "max_epochs=2",
-        "trainer=cpu",
-        f"cache_dir={tmp_path}/cache",
-    ]
-
-
-@pytest.fixture
 def run(arguments: list[str], run_program: Callable[..., int]) -> Run:
     """Run train.py in this process, from ``tmp_path``; returns the exit code."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,10 @@ from forensics.preprocess import Draws, Preprocess, Preprocessed
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
+
+
+Perturb = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""From an image, ``(S, S, 3)``, and its position in a part of the split to an image."""
 
 
 class Place(NamedTuple):
@@ -102,10 +106,23 @@ class OrderedBatches(Sampler[Place]):
 
 
 class PartImages(Dataset[Batch]):
-    """The images of one part of the split, a batch at a time."""
+    """The images of one part of the split, a batch at a time.
 
-    def __init__(self, part: Part, sources: list[Source], real_sources: int) -> None:
-        self._part, self._sources = part, sources
+    Args:
+        part: which images.
+        sources: their sources.
+        real_sources: how many of these, the first ones, are real.
+        perturb: what is done to each image, given its position in the part; None is nothing.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        sources: list[Source],
+        real_sources: int,
+        perturb: Perturb | None = None,
+    ) -> None:
+        self._part, self._sources, self._perturb = part, sources, perturb
         self._labels = torch.from_numpy((part.source < real_sources).astype(np.float32))
 
     def __getitem__(self, place: Place) -> Batch:
@@ -113,7 +130,8 @@ class PartImages(Dataset[Batch]):
         positions = place.positions
         images = np.empty((len(positions), *self._sources[0].rows.shape[1:]), np.uint8)
         for image, position in zip(images, positions, strict=True):
-            image[:] = self._sources[self._part.source[position]].rows[self._part.row[position]]
+            row = self._sources[self._part.source[position]].rows[self._part.row[position]]
+            image[:] = row if self._perturb is None else self._perturb(row, int(position))
         for source in self._sources:
             source.forget_pages()
         where = torch.from_numpy(positions)
@@ -140,10 +158,12 @@ class FaceData(pl.LightningDataModule):
     Attributes (after `setup`):
         sources: the real sources, then the generated ones.
         split: which of their images train, validate and test.
+        perturb: what is done to tested images, which a caller may set; None is nothing.
     """
 
     sources: list[Source]
     split: Split
+    perturb: Perturb | None = None
 
     def __init__(
         self,
@@ -200,7 +220,12 @@ class FaceData(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint says of the images: a hash of each source's share of the split."""
-        return {source.name: self._hash(position) for position, source in enumerate(self.sources)}
+        split = self.split
+        return self._hashes(split.train, split.validation, split.test)
+
+    def test_hashes(self) -> dict[str, str]:
+        """A hash of each source's tested images: runs with the same one tested the same images."""
+        return self._hashes(self.split.test)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hold the images against those of a checkpoint.
@@ -215,23 +240,28 @@ class FaceData(pl.LightningDataModule):
                     "back, or start a new run."
                 )
 
-    def _hash(self, source: int) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.split.train, self.split.validation, self.split.test):
-            rows = part.row[part.source == source]
-            digest.update(len(rows).to_bytes(8))
-            for row in rows:
-                digest.update(self.sources[source].digests[row])
-        return digest.hexdigest()
+    def _hashes(self, *parts: Part) -> dict[str, str]:
+        hashes = {}
+        for position, source in enumerate(self.sources):
+            digest = hashlib.blake2b(digest_size=16)
+            for part in parts:
+                rows = part.row[part.source == position]
+                digest.update(len(rows).to_bytes(8))
+                for row in rows:
+                    digest.update(source.digests[row])
+            hashes[source.name] = digest.hexdigest()
+        return hashes
 
-    def images(self, part: Part) -> PartImages:
+    def images(self, part: Part, perturb: Perturb | None = None) -> PartImages:
         """The images of a part as batches of raw grey levels."""
-        return PartImages(part, self.sources, len(self.settings.real))
+        return PartImages(part, self.sources, len(self.settings.real), perturb)
 
-    def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
+    def _loader(
+        self, part: Part, batches: Sampler[Place], perturb: Perturb | None = None
+    ) -> DataLoader[Batch]:
         # No workers: copying mapped rows takes less time than handing them between processes.
         return DataLoader(
-            self.images(part),
+            self.images(part, perturb),
             batch_size=None,
             sampler=batches,
             pin_memory=torch.cuda.is_available(),
@@ -252,9 +282,10 @@ class FaceData(pl.LightningDataModule):
         return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test part in order."""
+        """The test part in order, perturbed if `perturb` is set."""
         part = self.split.test
-        return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
+        batches = OrderedBatches(len(part), self.batch_size, *self._place())
+        return self._loader(part, batches, self.perturb)
 
     def preprocess(self, batch: Batch) -> Preprocessed:
         """Do to a raw batch what training does to it, with the draws of its place."""

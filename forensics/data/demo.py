@@ -32,7 +32,7 @@ from PIL import Image, ImageFilter
 
 from forensics.errors import UserError
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Part of every image's seed and of ``source.json``: raise it when any pixel changes."""
 
 IMAGE_SIZE = 128
@@ -661,9 +661,10 @@ def build_demo(
 ) -> None:
     """Make the folders of demo images that are not there yet, on all cores.
 
-    A folder ``<root>/<source>`` holds ``000000.png`` and so on, and ``source.json``. It appears
-    whole or not at all, whenever the process ends and however many build at once. A folder of
-    ours that has fewer images than asked, or another render version, is replaced.
+    A folder ``<root>/<source>`` holds ``000000.png`` and so on, and ``source.json``; its last
+    images are the same however many there are. It appears whole or not at all, whenever the
+    process ends and however many build at once. A folder of ours that has fewer images than
+    asked, or another render version, is replaced.
 
     Args:
         root: made if missing.
@@ -722,8 +723,10 @@ def _is_missing(folder: Path, count: int) -> bool:
     return stale
 
 
-def _write_image(folder: Path, source: str, index: int) -> None:
-    Image.fromarray(render(source, index)).save(folder / f"{index:06d}.png", compress_level=1)
+def _write_image(folder: Path, source: str, count: int, number: int) -> None:
+    # Counted from the end: the last images, which test, are the same however many train.
+    pixels = render(source, count - 1 - number)
+    Image.fromarray(pixels).save(folder / f"{number:06d}.png", compress_level=1)
 
 
 def _build_source(
@@ -731,7 +734,7 @@ def _build_source(
 ) -> None:
     new, old = (root / f".demo-{age}-{source}" for age in ("new", "old"))
     new.mkdir()
-    for _ in pool.map(partial(_write_image, new, source), range(count)):
+    for _ in pool.map(partial(_write_image, new, source, count), range(count)):
         on_image()
     manifest = {
         "toy": True,

@@ -11,7 +11,10 @@ class DetectorSettings(Protocol):
     """What the settings of every detector can do."""
 
     def build(self, image_size: int) -> nn.Module:
-        """Make a network from ``(B, 3, H, W)`` float in [-1, 1] to ``(B,)`` float32 logits."""
+        """Make a network from ``(B, 3, H, W)`` float in [-1, 1] to ``(B,)`` float32 logits.
+
+        Its ``features`` gives of the same images what its last unit decides by, ``(B, ...)``.
+        """
         ...
 
 

@@ -163,6 +163,29 @@ _RANKING: dict[str, Callable[[_Ranked, Floats], Floats]] = {
 }
 
 
+def ranking_values(
+    real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
+) -> dict[str, float]:
+    """AUROC, AP of the generated class, EER and ECE.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real images, at least one.
+        generated_logits: ``(m,)`` finite logits of generated images, at least one.
+    """
+    return _values(_ranked(real_logits, generated_logits))
+
+
+def _ranked(real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]) -> _Ranked:
+    n = len(real_logits)
+    logits = np.concatenate([real_logits, generated_logits]).astype(np.float64)
+    return _Ranked(logits, np.arange(len(logits)) < n)
+
+
+def _values(ranked: _Ranked) -> dict[str, float]:
+    once = np.ones((1, len(ranked.logits)))
+    return {name: float(metric(ranked, once)[0]) for name, metric in _RANKING.items()}
+
+
 def ranking(
     real_logits: NDArray[np.floating],
     generated_logits: NDArray[np.floating],
@@ -185,11 +208,8 @@ def ranking(
     if n == 0 or m == 0:
         reason = f"needs both classes, no {'real' if n == 0 else 'generated'} image"
         return {k: v for name in _RANKING for k, v in _undefined(name, reason).items()}
-    logits = np.concatenate([real_logits, generated_logits]).astype(np.float64)
-    ranked = _Ranked(logits, np.arange(n + m) < n)
-    values = {
-        name: float(metric(ranked, np.ones((1, n + m)))[0]) for name, metric in _RANKING.items()
-    }
+    ranked = _ranked(real_logits, generated_logits)
+    values = _values(ranked)
     generator = np.random.default_rng(seed)
     resampled: dict[str, list[Floats]] = {name: [] for name in _RANKING}
     at_once = max(1, _RESAMPLES_AT_ONCE // (n + m))

@@ -40,7 +40,7 @@ DIRECTIONS = 512
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 COARSEST_SCALE = 8
-COLLAPSED_MS_SSIM = 0.9
+COLLAPSED_MS_SSIM, VARIED_MS_SSIM = 0.9, 0.6
 
 NEIGHBOUR_SIDE = 32
 GIVE_AWAY_SIDE = 8
@@ -314,6 +314,17 @@ def collapsed(generated: NDArray[np.uint8] | NDArray[np.floating]) -> str | None
     if similarity >= COLLAPSED_MS_SSIM:
         return f"The images are all alike: random pairs have an MS-SSIM of {similarity:.3f}."
     return None
+
+
+def varied(generated: NDArray[np.uint8] | NDArray[np.floating]) -> bool:
+    """Whether a generator has learned to make different images.
+
+    A young one's smears go to and fro about the bound of `collapsed`; this one is well below it.
+
+    Args:
+        generated: as for `collapsed`, finite.
+    """
+    return ms_ssim_pairs(generated, seed=0, pairs=50) < VARIED_MS_SSIM
 
 
 def nearest_neighbours(

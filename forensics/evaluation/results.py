@@ -12,27 +12,26 @@ from forensics.evaluation.metrics import at_threshold, ranking, sigmoid
 from forensics.task import Scores
 
 
-def score_columns(data: FaceData, validation: Scores, test: Scores) -> dict[str, Any]:
-    """Scores as columns source, path, split, label and logit.
+def part_columns(data: FaceData, part: str, scores: Scores) -> dict[str, list[Any]]:
+    """Scores of one part of the split as columns source, path, label and logit.
+
+    Args:
+        data: whose split the scores are of.
+        part: ``validation`` or ``test``.
+        scores: of that part.
 
     Raises:
         UserError: if a logit is not finite; it names the images.
     """
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("source", "path", "split", "label", "logit")
-    }
-    for split, part, scores in (
-        ("validation", data.split.validation, validation),
-        ("test", data.split.test, test),
+    images: Part = getattr(data.split, part)
+    columns: dict[str, list[Any]] = {"source": [], "path": [], "label": [], "logit": []}
+    for source, row, logit in zip(
+        images.source[scores.positions], images.row[scores.positions], scores.logits, strict=True
     ):
-        for source, row, logit in zip(
-            part.source[scores.positions], part.row[scores.positions], scores.logits, strict=True
-        ):
-            columns["source"].append(data.sources[source].name)
-            columns["path"].append(data.sources[source].paths[row])
-            columns["split"].append(split)
-            columns["label"].append(int(source < len(data.settings.real)))
-            columns["logit"].append(logit)
+        columns["source"].append(data.sources[source].name)
+        columns["path"].append(data.sources[source].paths[row])
+        columns["label"].append(int(source < len(data.settings.real)))
+        columns["logit"].append(logit)
     broken = np.flatnonzero(~np.isfinite(columns["logit"]))
     if len(broken):
         first = [f"{columns['source'][i]}/{columns['path'][i]}" for i in broken[:5]]
@@ -41,6 +40,22 @@ def score_columns(data: FaceData, validation: Scores, test: Scores) -> dict[str,
             f"{', '.join(first)}: train again with a lower learning_rate."
         )
     return columns
+
+
+def score_columns(data: FaceData, validation: Scores, test: Scores) -> dict[str, Any]:
+    """Scores of both parts as columns source, path, split, label and logit.
+
+    Raises:
+        UserError: if a logit is not finite; it names the images.
+    """
+    parts = {"validation": validation, "test": test}
+    columns = {name: part_columns(data, name, scores) for name, scores in parts.items()}
+    merged = {
+        key: columns["validation"][key] + columns["test"][key] for key in columns["validation"]
+    }
+    return merged | {
+        "split": [name for name, scores in parts.items() for _ in range(len(scores.logits))]
+    }
 
 
 def measure(

@@ -1,10 +1,13 @@
 """Figures, drawn without a display."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from sklearn.manifold import TSNE
 from torch import Tensor
 
 from forensics.evaluation.spectra import radial_profile
@@ -90,4 +93,126 @@ def spectra(mean_log_powers: Mapping[str, NDArray[np.float64]]) -> Figure:
         profile.plot(frequency, mean, label=name)
     profile.set(xlabel="frequency, cycles per pixel", ylabel="mean log10 power")
     profile.legend()
+    return figure
+
+
+def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title: str) -> Figure:
+    """The grid of training sets by tested generators, a panel for each preprocess.
+
+    Args:
+        grids: rows of `forensics.reports.comparison.grid`, of one metric and real source.
+        generators: the columns, in order.
+        title: of the whole figure.
+    """
+    preprocesses = list(dict.fromkeys(row["preprocess"] for row in grids))
+    train_sets = list(dict.fromkeys(row["train_on"] for row in grids))
+    size = (3 + 1.5 * len(generators) * len(preprocesses), 1.8 + 0.5 * len(train_sets))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(preprocesses), squeeze=False, sharey=True)[0]
+    for axis, preprocess in zip(panels, preprocesses, strict=True):
+        values = np.full((len(train_sets), len(generators)), np.nan)
+        for row in grids:
+            if row["preprocess"] == preprocess:
+                line = train_sets.index(row["train_on"])
+                values[line] = [row[name] for name in generators]
+        image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for (line, column), value in np.ndenumerate(values):
+            seen = generators[column] in train_sets[line].split("+")
+            text = "missing" if np.isnan(value) else f"{100 * value:.1f}"
+            colour = "black" if value > 0.6 else "white"
+            axis.text(column, line, text, ha="center", va="center", color=colour, fontsize=9)
+            if seen:
+                axis.add_patch(
+                    Rectangle(
+                        (column - 0.46, line - 0.46), 0.92, 0.92,
+                        fill=False, edgecolor="tab:red", linewidth=2,
+                    )
+                )  # fmt: skip
+        axis.set_title(preprocess, fontsize=10)
+        axis.set_xticks(range(len(generators)), generators, rotation=30, ha="right")
+        axis.set_yticks(range(len(train_sets)), train_sets)
+    panels[0].set_ylabel("trained on")
+    figure.colorbar(image, ax=list(panels), label="framed: seen in training", shrink=0.8)
+    return figure
+
+
+def under_perturbation(rows: Sequence[Mapping[str, Any]], what: str) -> Figure:
+    """ACC and AUROC against the strength of one perturbation, a line for each preprocess.
+
+    Args:
+        rows: of `forensics.reports.comparison.robustness`, of one perturbation and training set.
+        what: the strength in words.
+    """
+    generators = list(dict.fromkeys((row["generator"], row["seen"]) for row in rows))
+    preprocesses = list(dict.fromkeys(row["preprocess"] for row in rows))
+    strengths = list(dict.fromkeys(row["strength"] for row in rows))
+    figure = Figure(figsize=(3.2 * len(generators) + 1, 5.5), layout="constrained")
+    panels = figure.subplots(2, len(generators), squeeze=False, sharex=True, sharey="row")
+    for line, metric in enumerate(("acc", "auroc")):
+        for column, (generator, seen) in enumerate(generators):
+            axis = panels[line, column]
+            for preprocess in preprocesses:
+                points = {
+                    row["strength"]: row
+                    for row in rows
+                    if (row["generator"], row["metric"]) == (generator, metric)
+                    and row["preprocess"] == preprocess
+                }
+                at = [x for x, strength in enumerate(strengths) if strength in points]
+                drawn = [points[strengths[x]] for x in at]
+                lines = axis.plot(at, [p["mean"] for p in drawn], marker=".", label=preprocess)
+                for low, high, alpha in (
+                    ("low", "high", 0.25),
+                    ("lowest_seed", "highest_seed", 0.1),
+                ):
+                    axis.fill_between(
+                        at, [p[low] for p in drawn], [p[high] for p in drawn],
+                        alpha=alpha, color=lines[0].get_color(), linewidth=0,
+                    )  # fmt: skip
+            axis.set_xticks(
+                range(len(strengths)), ["none" if s is None else f"{s:g}" for s in strengths]
+            )
+            if line == 0:
+                axis.set_title(f"{generator} ({'seen' if seen else 'unseen'})", fontsize=10)
+            if column == 0:
+                axis.set_ylabel("ACC at 0.5" if metric == "acc" else "AUROC")
+    panels[0, 0].legend(fontsize=8)
+    figure.supxlabel(what, fontsize=10)
+    return figure
+
+
+def feature_maps(
+    spaces: Sequence[tuple[str, Sequence[str], NDArray[np.floating]]], seen: Collection[str]
+) -> Figure:
+    """Feature spaces in two dimensions, by PCA above and t-SNE below, coloured by source.
+
+    Args:
+        spaces: of each detector, its name, every image's source and ``(n, k)`` principal
+            components, strongest first.
+        seen: sources that were trained on; others are drawn as crosses.
+
+    Source: arXiv 1902.11153, figure 3.
+    """
+    figure = Figure(figsize=(4.2 * len(spaces) + 1, 8), layout="constrained")
+    panels = figure.subplots(2, len(spaces), squeeze=False)
+    for column, (name, sources, components) in enumerate(spaces):
+        perplexity = min(30.0, (len(components) - 1) / 3)
+        embedded = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(
+            components
+        )
+        for axis, points in ((panels[0, column], components), (panels[1, column], embedded)):
+            for source in dict.fromkeys(sources):
+                of_source = points[np.array(sources) == source]
+                axis.scatter(
+                    of_source[:, 0], of_source[:, 1], s=14, alpha=0.7,
+                    marker="o" if source in seen else "x",
+                    label=f"{source} ({'seen' if source in seen else 'unseen'})",
+                )  # fmt: skip
+            axis.set_xticks([])
+            axis.set_yticks([])
+        panels[0, column].set_title(name, fontsize=10)
+    panels[0, 0].set_ylabel("PCA")
+    panels[1, 0].set_ylabel("t-SNE")
+    panels[0, 0].legend(fontsize=8)
     return figure

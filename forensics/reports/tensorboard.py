@@ -7,10 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
 from forensics.evaluation.metrics import sigmoid
 from forensics.reports import figures
+
+THUMBNAIL = 32
+"""Side of an image in the projector, in pixels."""
 
 
 def log_results(
@@ -67,3 +71,27 @@ def log_results(
     chosen |= {"preprocess": result["preprocess"]}
     chosen |= {"train_on": "+".join(result["settings"]["dataset"]["train_on"])}
     logger.log_hyperparams(chosen, final, step)
+
+
+def log_features(
+    logger: TensorBoardLogger,
+    features: Mapping[str, Any],
+    images: NDArray[np.uint8],
+    step: int,
+) -> None:
+    """Write what the projector shows: feature vectors, coloured by source, with thumbnails.
+
+    Args:
+        logger: of the run.
+        features: columns source, path and features, a row an image.
+        images: ``(n, S, S, 3)``, in the same order.
+        step: training steps done.
+    """
+    thumbnails = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    logger.experiment.add_embedding(
+        torch.from_numpy(np.stack(features["features"])),
+        metadata=list(zip(features["source"], features["path"], strict=True)),
+        metadata_header=["source", "path"],
+        label_img=adaptive_avg_pool2d(thumbnails, THUMBNAIL),
+        global_step=step,
+    )

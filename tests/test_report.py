@@ -1,0 +1,317 @@
+"""Reports of run folders: what they say, what they refuse, and the page."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forensics import runs
+from forensics.cli import main
+from forensics.errors import UserError
+from forensics.evaluation.metrics import at_threshold, ranking
+from forensics.reports.report import write_report
+from forensics.reports.study import SWEEP, read_study
+
+GOLDEN = Path(__file__).parent / "golden"
+THRESHOLDS = {"0.5": 0.0, "source_0.05": -1.0}
+PERTURBATIONS = {("jpeg", 90.0): 0.2, ("jpeg", 50.0): 0.8}
+
+
+def logits_of(source: str, preprocess: str, seed: int, train_on: tuple[str, ...]) -> np.ndarray:
+    """Made up, but such that blur helps on what was not seen."""
+    draws = np.random.default_rng([len(source), len(preprocess), seed])
+    if source == "real":
+        middle = 2.0
+    elif source in train_on:
+        middle = -2.0
+    else:
+        middle = 1.0 if preprocess == "none" else 0.0
+    return (middle + draws.normal(0, 1, 20)).astype(np.float32)
+
+
+def write_run(
+    folder: Path, preprocess: str = "none", seed: int = 0,
+    train_on: tuple[str, ...] = ("pggan",), **changes: Any,  # noqa: ANN401
+) -> Path:  # fmt: skip
+    """A run folder such as ``train.py`` leaves, of three generators with 20 images each."""
+    (folder / ".hydra").mkdir(parents=True)
+    sources = ["real", "pggan", "wgan_gp", "dcgan"]
+    logits = {s: logits_of(s, preprocess, seed, train_on) for s in sources}
+
+    def columns(shift: float = 0.0) -> dict[str, list[Any]]:
+        return {
+            "source": [s for s in sources for _ in range(20)],
+            "path": [f"{number:03d}.png" for _ in sources for number in range(20)],
+            "label": [int(s == "real") for s in sources for _ in range(20)],
+            "logit": [float(x) - (shift if s == "real" else 0) for s in sources for x in logits[s]],
+        }
+
+    runs.write_columns(folder / runs.SCORES, columns() | {"split": ["test"] * 80})
+    under: dict[str, list[Any]] = {}
+    for (name, strength), shift in PERTURBATIONS.items():
+        more = columns(shift) | {"perturbation": [name] * 80, "strength": [strength] * 80}
+        under = {key: under.get(key, []) + values for key, values in more.items()}
+    runs.write_columns(folder / runs.PERTURBED, under)
+    features = [list(np.random.default_rng(n).normal(size=5)) for n in range(80)]
+    kept = ("source", "path")
+    runs.write_columns(
+        folder / runs.FEATURES,
+        {key: values for key, values in columns().items() if key in kept} | {"features": features},
+    )
+    for source in sources:
+        pixels = np.random.default_rng(0).integers(0, 256, (16, 128, 3), np.uint8)
+        runs.write_image(folder / runs.MISTAKES / f"{source}.png", pixels)
+    pairs = [
+        {
+            "real": "real", "generator": s, "seen": s in train_on,
+            "n_real": 20, "n_generated": 20,
+            "ranking": ranking(logits["real"], logits[s], 0, 50),
+        }
+        | {f"at_{k}": at_threshold(logits["real"], logits[s], v) for k, v in THRESHOLDS.items()}
+        for s in sources[1:]
+    ]  # fmt: skip
+    settings = {
+        "seed": seed, "preprocess": {}, "max_epochs": 5, "batch_size": 64, "name": folder.name,
+        "dataset": {"real": ["real"], "generators": sources[1:], "train_on": list(train_on)},
+        "perturb": ["jpeg"],
+    }  # fmt: skip
+    result = {
+        "toy": False, "model": "dcgan_discriminator", "preprocess": preprocess,
+        "settings": settings, "epoch": 4, "thresholds": THRESHOLDS, "sources": [], "pairs": pairs,
+        "test_hashes": {source: f"hash of {source}" for source in sources},
+        "images": {"train": {"real": 50, **dict.fromkeys(train_on, 50)},
+                   "test": dict.fromkeys(sources, 20)},
+        "warnings": ["real has 70 images."], "seconds": {"fit": 60.0}, "git_commit": "abc",
+        "git_changed": False, "versions": {"torch": "2"}, "device": "a machine", "threads": 1,
+    }  # fmt: skip
+    runs.write_json(folder / runs.RESULT, result | changes)
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two preprocesses by two seeds."""
+    for preprocess in ("none", "blur"):
+        for seed in (0, 1):
+            write_run(tmp_path / "study" / f"{preprocess}_{seed}", preprocess, seed)
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def change(study: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """Change the result of one run of the study."""
+
+    def change(how: Callable[[dict[str, Any]], object]) -> Path:
+        path = study / "none_1" / runs.RESULT
+        result = json.loads(path.read_text())
+        how(result)
+        path.write_text(json.dumps(result))
+        return study
+
+    return change
+
+
+class TestGolden:
+    @pytest.mark.parametrize("name", ["report.md", "cells.csv", "differences.csv"])
+    def test_a_fixed_study_gives_these_files(self, study: Path, name: str, tmp_path: Path) -> None:
+        write_report([study], tmp_path / "to")
+        assert (tmp_path / "to" / name).read_text() == (GOLDEN / name).read_text()
+
+
+class TestContents:
+    def test_cells_are_the_means_of_what_the_runs_measured(
+        self, study: Path, tmp_path: Path
+    ) -> None:
+        write_report([study], tmp_path / "to")
+        rows = [line.split(",") for line in (tmp_path / "to" / "cells.csv").read_text().split()]
+        header = rows[0]
+        results = [
+            json.loads((study / f"blur_{seed}" / runs.RESULT).read_text()) for seed in (0, 1)
+        ]
+        for row in (dict(zip(header, r, strict=True)) for r in rows[1:]):
+            if row["preprocess"] != "blur" or row["metric"] == "auroc":
+                continue
+            of = [
+                pair[f"at_{row['threshold']}"][row["metric"]]
+                for result in results
+                for pair in result["pairs"]
+                if pair["generator"] == row["generator"]
+            ]
+            assert float(row["mean"]) == pytest.approx(np.mean(of), abs=1e-5)
+
+    def test_the_grid_marks_what_was_seen_and_finds_the_worst(self, tmp_path: Path) -> None:
+        study = tmp_path / "grid"
+        for train_on in (("pggan",), ("dcgan",), ("pggan", "wgan_gp")):
+            write_run(study / "+".join(train_on), train_on=train_on)
+        write_report([study], study)
+        table = (study / "report.md").read_text().partition("ACC at 0.5, real")[2]
+        row = next(line for line in table.splitlines() if "| pggan+wgan_gp |" in line)
+        cells = [cell.strip() for cell in row.strip("| ").split("|")]
+        assert [" *" in cell for cell in cells[3:6]] == [True, True, False]
+        # One generator is left out, so it is the mean and the worst of those not seen.
+        left = cells[5]
+        assert cells[6:] == [left, f"{left} (dcgan)", left]
+        for suffix in ("png", "svg"):
+            assert (study / f"grid_acc_real.{suffix}").stat().st_size > 1000
+            assert (study / f"robustness_jpeg_pggan.{suffix}").stat().st_size > 1000
+
+    def test_the_papers_figures_stand_beside_ours(self, study: Path) -> None:
+        write_report([study], study)
+        line = next(
+            line
+            for line in (study / "report.md").read_text().splitlines()
+            if "real + dcgan (unseen)" in line and "| TNR |" in line
+        )
+        assert line.endswith("| 26.0 | 35.0 |")
+
+    def test_it_can_be_made_again_in_the_same_place(self, study: Path) -> None:
+        write_report([study], study)
+        first = (study / "cells.csv").read_bytes()
+        write_report([study], study)
+        assert (study / "cells.csv").read_bytes() == first
+
+
+class Links(HTMLParser):
+    """Everything a page would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+
+class TestPage:
+    def test_it_needs_nothing_from_outside(self, study: Path) -> None:
+        write_report([study], study)
+        page = (study / "report.html").read_text()
+        links = Links(page).found
+        assert links
+        assert all(link.startswith("data:image/png;base64,") for link in links)
+        assert "http" not in re.sub(r"data:image/png;base64,[^\"]*", "", page)
+        assert "@import" not in page
+
+    def test_names_are_shown_and_not_run(self, study: Path) -> None:
+        record = {
+            "command": "python train.py <script>alert(1)</script>",
+            "jobs": [{"folder": "gone", "overrides": ["<b>"]}],
+        }
+        (study / SWEEP).write_text(json.dumps(record))
+        write_report([study], study)
+        page = (study / "report.html").read_text()
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert(1)" in page
+
+
+class TestMissing:
+    def test_jobs_without_a_result_are_named_first(
+        self, study: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folders = [f"{p}_{s}" for p in ("none", "blur", "noise") for s in (0, 1)]
+        record = {"command": "x", "jobs": [{"folder": f, "overrides": [f]} for f in folders]}
+        (study / SWEEP).write_text(json.dumps(record))
+        (study / "noise_0").mkdir()
+        runs.write_json(study / "noise_0" / runs.FAILED, {"error": "out of memory"})
+        shutil.rmtree(study / "blur_1")
+
+        assert main(["report", str(study)]) == 1
+        assert "3 jobs have no result" in capsys.readouterr().err
+        first = (study / "report.md").read_text().splitlines()[:6]
+        assert first[0] == "**3 of 6 jobs have no result:**"
+        assert "noise_0: failed: out of memory" in "".join(first)
+        assert "noise_1: was never begun" in "".join(first)
+        page = (study / "report.html").read_text()
+        assert "3 of 6 jobs have no result" in page
+        # The cell over fewer seeds says so.
+        assert "(without seed 1)" in page
+        row = next(
+            line
+            for line in (study / "differences.csv").read_text().splitlines()
+            if ",blur,none,acc," in line
+        )
+        assert ",1," in row.partition("acc")[2]
+
+    def test_a_run_that_was_stopped_is_told_from_one_never_begun(self, study: Path) -> None:
+        (study / "blur_1" / runs.RESULT).unlink()
+        (problem,) = read_study([study]).problems
+        assert problem.reason.startswith("was stopped")
+
+
+class TestRefused:
+    def test_folders_without_runs(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"There is no folder .*nowhere"):
+            read_study([tmp_path / "nowhere"])
+        with pytest.raises(UserError, match=r"holds no run of train\.py"):
+            read_study([tmp_path])
+
+    def test_a_study_without_any_result(self, study: Path) -> None:
+        for path in study.glob("*/result.json"):
+            path.unlink()
+        with pytest.raises(
+            UserError, match=r"None of the 4 jobs has a result, the first is .*blur_0"
+        ):
+            read_study([study])
+
+    def test_other_test_images(self, change: Callable[..., Path]) -> None:
+        def fewer(result: dict[str, Any]) -> None:
+            result["test_hashes"]["dcgan"] = "another"
+            result["images"]["test"]["dcgan"] = 19
+
+        with pytest.raises(UserError, match=r"different images of dcgan \(20 and 19 of them\)"):
+            read_study([change(fewer)])
+
+    def test_as_many_but_other_test_images(self, change: Callable[..., Path]) -> None:
+        def other(result: dict[str, Any]) -> None:
+            result["test_hashes"]["real"] = "another"
+
+        with pytest.raises(UserError, match=r"of real \(20 each, but other ones\)"):
+            read_study([change(other)])
+
+    def test_other_settings(self, change: Callable[..., Path]) -> None:
+        def longer(result: dict[str, Any]) -> None:
+            result["settings"]["max_epochs"] = 9
+
+        with pytest.raises(UserError, match="differ in max_epochs"):
+            read_study([change(longer)])
+
+    def test_another_kind_of_the_same_preprocess(self, change: Callable[..., Path]) -> None:
+        def stronger(result: dict[str, Any]) -> None:
+            result["settings"]["preprocess"] = {"max_std_grey_levels": 9.0}
+
+        with pytest.raises(UserError, match="different settings of preprocess=none"):
+            read_study([change(stronger)])
+
+    def test_the_same_training_twice(self, study: Path, tmp_path: Path) -> None:
+        copy = write_run(tmp_path / "copy", "blur", 1)
+        with pytest.raises(UserError, match=r"blur_1 and .*copy are the same training"):
+            read_study([study, copy])
+
+    def test_the_same_folder_named_twice_is_one(self, study: Path) -> None:
+        assert len(read_study([study, study / "blur_1"]).runs) == 4
+
+    def test_a_run_of_another_program(self, study: Path, tmp_path: Path) -> None:
+        (tmp_path / "foreign").mkdir()
+        runs.write_json(tmp_path / "foreign" / runs.RESULT, {"settings": {}})
+        with pytest.raises(UserError, match=r"foreign is a run of another program"):
+            read_study([study, tmp_path / "foreign"])
+
+    def test_a_result_that_its_scores_do_not_give(self, change: Callable[..., Path]) -> None:
+        def better(result: Mapping[str, Any]) -> None:
+            result["pairs"][2]["at_0.5"]["acc"] += 0.05
+
+        with pytest.raises(UserError, match=r"scores.parquet gives acc .* for dcgan"):
+            read_study([change(better)])
+
+    def test_several_folders_need_a_place(
+        self, study: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", str(study / "none_0"), str(study / "none_1")]) == 1
+        assert "--to FOLDER" in capsys.readouterr().err
