@@ -177,10 +177,11 @@ LAYERS = [
     ["data.faces"],
     ["task"],
     ["evaluation"],
-    ["generator_task", "reports"],
+    ["generator_task", "reports", "scoring"],
     ["sampling", "config", "callbacks"],
     ["checkpoints", "launch"],
     ["trainer"],
+    ["cli"],
 ]
 
 

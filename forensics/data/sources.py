@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -266,10 +266,10 @@ def _build(
     """Decode and resize the files into the folder ``unfinished``."""
 
     def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
-        if _as_text(file.path) != file.path:
+        if as_text(file.path) != file.path:
             return None, "its name is no UTF-8"
         try:
-            image, flag = decode(folder / file.path, preparation.min_side)
+            image, flag, _ = decode(folder / file.path, preparation.min_side)
         except RejectedImage as error:
             return None, str(error)
         except OSError as error:
@@ -281,11 +281,11 @@ def _build(
 
     table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
     with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:
-        for file, (row, note) in zip(files, _in_order(prepare, files), strict=True):
+        for file, (row, note) in zip(files, in_order(prepare, files), strict=True):
             if row is not None:
                 out.write(row.tobytes())
             accepted = row is not None
-            table["path"].append(_as_text(file.path))
+            table["path"].append(as_text(file.path))
             table["bytes"].append(file.bytes)
             table["mtime_ns"].append(file.mtime_ns)
             table["digest"].append(None if row is None else _digest(row))
@@ -303,7 +303,7 @@ def _build(
         _to_disk(out)
 
 
-def _as_text(name: str) -> str:
+def as_text(name: str) -> str:
     """A file's name as it can be written, also where its bytes are no UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
@@ -324,7 +324,7 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
 ]
 
 
-def _in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Map over items on all cores, results in order, few of them at once in memory.
 
     Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
