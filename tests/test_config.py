@@ -178,7 +178,7 @@ LAYERS = [
     ["task"],
     ["evaluation"],
     ["generator_task", "reports", "scoring"],
-    ["sampling", "config", "callbacks"],
+    ["sampling", "config", "callbacks", "predict"],
     ["checkpoints", "launch"],
     ["trainer"],
     ["cli"],

@@ -11,46 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, write_images
+from conftest import NETWORK, SIZE, detector_card, write_images
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit
 from torch import nn
 
 from forensics.data.images import POLICY_VERSION
-from forensics.detectors.dcgan_discriminator import DcganDiscriminator
 from forensics.errors import UserError
-from forensics.evaluation.spectra import profiles
 from forensics.model_files import save_model
-from forensics.scoring import BATCH_SIZE, Card, Detector, Verdict
-
-NETWORK = DcganDiscriminator([4, 8], 0.2)
-
-
-def card(**changes: Any) -> Card:  # noqa: ANN401
-    """Of a detector trained on noise like the tests' images; wide thresholds by default."""
-    noise = np.random.default_rng(0).integers(0, 256, (200, SIZE, SIZE, 3), np.uint8)
-    of_noise = profiles(noise)
-    usual: dict[str, Any] = {
-        "model": "dcgan_discriminator",
-        "model_settings": {"channels": [4, 8], "leaky_relu_slope": 0.2},
-        "image_size": SIZE,
-        "resize_filter": "lanczos",
-        "decode_policy": POLICY_VERSION,
-        "thresholds": {"0.5": 0.0, "source_0.05": -99.0, "source_0.01": -100.0},
-        "temperature": 2.0,
-        "spectra": {
-            "real": {"mean": of_noise.mean(0).tolist(), "std": of_noise.std(0).tolist()},
-        },
-        "spectrum_limit": 2.0,
-        "real": ["real"],
-        "trained_on": ["seen"],
-        "preprocess": "none",
-        "toy": False,
-        "version": "0.1.0",
-        "git_commit": None,
-    }
-    return Card(**(usual | changes))
+from forensics.scoring import BATCH_SIZE, Detector, Verdict
 
 
 class MeanRed(nn.Module):
@@ -66,16 +36,7 @@ def by_hand(row: NDArray[np.uint8]) -> float:
 
 @pytest.fixture
 def detector() -> Detector:
-    return Detector(MeanRed(), card(), "0" * 64)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path / "run" / "detector.safetensors"
-    path.parent.mkdir()
-    save_model(path, NETWORK.build(SIZE).eval(), dataclasses.asdict(card()))
-    return path
+    return Detector(MeanRed(), detector_card(), "0" * 64)
 
 
 class TestPredict:
@@ -147,7 +108,7 @@ class TestPredict:
         network = NETWORK.build(SIZE).eval()
         with torch.no_grad():
             next(network.parameters()).fill_(float("nan"))
-        detector = Detector(network, card(), "0" * 64)
+        detector = Detector(network, detector_card(), "0" * 64)
         with pytest.raises(UserError, match="no finite number"):
             detector.predict(np.zeros((SIZE, SIZE, 3), np.uint8))
 
@@ -160,7 +121,7 @@ class TestUnsure:
     """Each reason alone, on pictures where it holds and where it does not."""
 
     def verdict(self, picture: NDArray[np.uint8], **changes: Any) -> tuple[Verdict | None, str]:  # noqa: ANN401
-        one = Detector(MeanRed(), card(**changes), "").predict(picture)[0]
+        one = Detector(MeanRed(), detector_card(**changes), "").predict(picture)[0]
         return one.verdict, one.reason
 
     def test_a_clear_picture_has_a_verdict_and_no_reason(self) -> None:
@@ -211,19 +172,19 @@ class TestUnsure:
 
 
 class TestLoad:
-    def test_a_folder_or_a_file_scores_as_the_network_did(self, saved: Path) -> None:
+    def test_a_folder_or_a_file_scores_as_the_network_did(self, detector_file: Path) -> None:
         torch.manual_seed(0)
         network = NETWORK.build(SIZE).eval()
         picture = noise()
         images = torch.from_numpy(picture).permute(2, 0, 1)[None]
         expected = network(images / 127.5 - 1).item()
-        for path in (saved, saved.parent, str(saved)):
+        for path in (detector_file, detector_file.parent, str(detector_file)):
             got = Detector.load(path).predict(picture)[0].logit
             assert got == pytest.approx(expected, abs=1e-6)
 
-    def test_card_and_hash_come_back(self, saved: Path) -> None:
-        assert Detector.load(saved).card == card()
-        assert Detector.load(saved).sha256 == Detector.load(saved.parent).sha256
+    def test_card_and_hash_come_back(self, detector_file: Path) -> None:
+        assert Detector.load(detector_file).card == detector_card()
+        assert Detector.load(detector_file).sha256 == Detector.load(detector_file.parent).sha256
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -256,20 +217,22 @@ class TestLoad:
         ],
     )
     def test_a_card_not_for_this_version_is_refused(
-        self, saved: Path, change: dict[str, Any], said: str
+        self, detector_file: Path, change: dict[str, Any], said: str
     ) -> None:
-        save_model(saved, NETWORK.build(SIZE), dataclasses.asdict(card()) | change)
+        save_model(detector_file, NETWORK.build(SIZE), dataclasses.asdict(detector_card()) | change)
         with pytest.raises(UserError, match=r"detector\.safetensors|leaky") as raised:
-            Detector.load(saved)
+            Detector.load(detector_file)
         assert said in str(raised.value)
         assert "\n" not in str(raised.value)
 
     @pytest.mark.parametrize("missing", ["temperature", "thresholds", "spectra", "real"])
-    def test_a_card_that_lacks_something_is_refused(self, saved: Path, missing: str) -> None:
-        rest = {k: v for k, v in dataclasses.asdict(card()).items() if k != missing}
-        save_model(saved, NETWORK.build(SIZE), rest)
+    def test_a_card_that_lacks_something_is_refused(
+        self, detector_file: Path, missing: str
+    ) -> None:
+        rest = {k: v for k, v in dataclasses.asdict(detector_card()).items() if k != missing}
+        save_model(detector_file, NETWORK.build(SIZE), rest)
         with pytest.raises(UserError, match=missing):
-            Detector.load(saved)
+            Detector.load(detector_file)
 
     def test_an_address_in_the_web_is_no_detector(self) -> None:
         with pytest.raises(UserError, match="is no readable file of a network"):

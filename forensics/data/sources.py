@@ -334,9 +334,12 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     with ThreadPoolExecutor(cores) as pool:
         rest = iter(items)
         pending = deque(pool.submit(work, item) for item in islice(rest, 256))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(work, item) for item in islice(rest, 1))
+        try:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(pool.submit(work, item) for item in islice(rest, 1))
+        finally:  # who stops early does not wait for what nobody will read
+            pool.shutdown(cancel_futures=True)
 
 
 def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
