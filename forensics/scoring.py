@@ -221,7 +221,7 @@ class Detector:
 
         Files are decoded on all cores while others are scored.
         """
-        prepared = in_order(self._prepare, pictures)
+        prepared = in_order(self._prepare, pictures, 4 * BATCH_SIZE)
         while batch := list(islice(prepared, BATCH_SIZE)):
             yield from self._score(batch)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 from scipy.optimize import brentq, minimize_scalar
 from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from forensics.evaluation import metrics
@@ -20,7 +21,14 @@ from forensics.evaluation.calibration import (
     fit_temperature,
     source_threshold,
 )
-from forensics.evaluation.metrics import at_threshold, ranking, sigmoid, wilson
+from forensics.evaluation.metrics import (
+    at_threshold,
+    oracle_threshold,
+    ranking,
+    reliability,
+    sigmoid,
+    wilson,
+)
 from forensics.evaluation.spectra import mean_log_power, nearest, profiles, radial_profile
 
 Floats = NDArray[np.float64]
@@ -131,6 +139,26 @@ class TestValues:
         logits = np.concatenate([np.linspace(-40, 40, 161), [-1e4, 1e4, -745, 745]])
         np.testing.assert_allclose(sigmoid(logits), special.expit(logits), rtol=0, atol=3e-16)
         assert sigmoid(np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
+
+    @either_case
+    def test_oracle_threshold_reaches_the_best_point_of_scikit_learns_roc(
+        self, real: Floats, generated: Floats
+    ) -> None:
+        logits, labels = _joined(real, generated)
+        false_positive, true_positive, _ = oracle.roc_curve(labels, logits)
+        best = at_threshold(real, generated, oracle_threshold(real, generated))
+        reached = best["tpr"] + best["tnr"] - 1
+        assert reached == pytest.approx(float((true_positive - false_positive).max()))
+
+    @pytest.mark.parametrize("name", ["plain", "ties", "perfect"])
+    def test_reliability_is_scikit_learns(self, name: str) -> None:
+        real, generated = CASES[name]
+        logits, labels = _joined(real, generated)
+        shares, means = calibration_curve(labels, special.expit(logits), n_bins=15)
+        bins = reliability(real, generated)
+        assert [one["share_real"] for one in bins] == pytest.approx(list(shares))
+        assert [one["probability"] for one in bins] == pytest.approx(list(means))
+        assert sum(one["n"] for one in bins) == len(logits)
 
 
 class TestIntervals:

@@ -44,6 +44,7 @@ R = TypeVar("R")
 _DIGEST_BYTES = 16
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
 _CHECKED_ROWS = 32
+_AT_ONCE = 256
 
 
 class Preparation(NamedTuple):
@@ -281,7 +282,7 @@ def _build(
 
     table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
     with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:
-        for file, (row, note) in zip(files, in_order(prepare, files), strict=True):
+        for file, (row, note) in zip(files, in_order(prepare, files, _AT_ONCE), strict=True):
             if row is not None:
                 out.write(row.tobytes())
             accepted = row is not None
@@ -324,8 +325,8 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
 ]
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map over items on all cores, results in order, few of them at once in memory.
+def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[R]:
+    """Map over items on all cores, results in order, so many of them at once in memory.
 
     Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
     threads are as fast as two processes, which would have to import torch first.
@@ -333,7 +334,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         rest = iter(items)
-        pending = deque(pool.submit(work, item) for item in islice(rest, 256))
+        pending = deque(pool.submit(work, item) for item in islice(rest, at_once))
         try:
             while pending:
                 yield pending.popleft().result()
