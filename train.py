@@ -3,6 +3,7 @@
 ``python train.py --help`` says what can be set.
 """
 
+import dataclasses
 import logging
 import time
 from collections import defaultdict
@@ -21,12 +22,20 @@ from forensics.config import TrainSettings
 from forensics.data.datamodule import FaceData
 from forensics.data.images import POLICY_VERSION
 from forensics.evaluation.examples import feature_space, mistakes
-from forensics.evaluation.results import measure, part_columns, score_columns
+from forensics.evaluation.results import (
+    calibrate,
+    measure,
+    part_columns,
+    score_columns,
+    scored_sources,
+    training_spectra,
+)
 from forensics.evaluation.robustness import PERTURBATIONS, perturb
 from forensics.evaluation.spectra import mean_log_power
 from forensics.model_files import save_model
 from forensics.reports.table import table_1
 from forensics.reports.tensorboard import log_features, log_results
+from forensics.scoring import Card
 from forensics.task import DetectorTask, Scores
 from forensics.trainer import assemble_detector
 
@@ -64,7 +73,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         return
 
     columns = score_columns(data, validation, test)
-    thresholds, sources, pairs = measure(data, validation, test, settings.seed)
+    thresholds, temperature = calibrate(data, validation)
+    sources, pairs = measure(scored_sources(data, test), thresholds, temperature, settings.seed)
     prepare, fit, testing = np.diff(clock).round(2).tolist()
     result = {
         "toy": settings.dataset.toy,
@@ -73,6 +83,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "settings": config.plain(settings),
         "epoch": best["epoch"] + 1,
         "thresholds": thresholds,
+        "temperature": temperature,
         "sources": sources,
         "pairs": pairs,
         "test_hashes": data.test_hashes(),
@@ -89,7 +100,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "seconds": {"prepare": prepare, "fit": fit, "score": testing},
         **runs.provenance(trainer.strategy.root_device),
     }
-    save_model(folder / runs.DETECTOR, task.detector, detector_card(settings, result))
+    card = detector_card(settings, result, data)
+    save_model(folder / runs.DETECTOR, task.detector, dataclasses.asdict(card))
     runs.write_columns(folder / runs.SCORES, columns)
     if settings.perturb:
         runs.write_columns(folder / runs.PERTURBED, perturbed)
@@ -142,23 +154,27 @@ def perturbed_scores(
     return columns
 
 
-def detector_card(settings: TrainSettings, result: dict[str, Any]) -> dict[str, Any]:
+def detector_card(settings: TrainSettings, result: dict[str, Any], data: FaceData) -> Card:
     """What someone who scores with the detector has to know of it."""
     plain = config.plain(settings)
-    return {
-        "model": result["model"],
-        "model_settings": plain["model"],
-        "image_size": settings.dataset.image_size,
-        "resize_filter": plain["dataset"]["resize_filter"],
-        "decode_policy": POLICY_VERSION,
-        "thresholds": result["thresholds"],
-        "real": settings.dataset.real,
-        "trained_on": settings.dataset.train_on,
-        "preprocess": result["preprocess"],
-        "toy": settings.dataset.toy,
-        "version": result["versions"]["forensics"],
-        "git_commit": result["git_commit"],
-    }
+    spectra, spectrum_limit = training_spectra(data)
+    return Card(
+        model=result["model"],
+        model_settings=plain["model"],
+        image_size=settings.dataset.image_size,
+        resize_filter=plain["dataset"]["resize_filter"],
+        decode_policy=POLICY_VERSION,
+        thresholds=result["thresholds"],
+        temperature=result["temperature"],
+        spectra=spectra,
+        spectrum_limit=spectrum_limit,
+        real=settings.dataset.real,
+        trained_on=settings.dataset.train_on,
+        preprocess=result["preprocess"],
+        toy=settings.dataset.toy,
+        version=result["versions"]["forensics"],
+        git_commit=result["git_commit"],
+    )
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

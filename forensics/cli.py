@@ -14,7 +14,9 @@ from typing import TypeAlias
 
 from forensics.errors import UserError
 from forensics.launch import INTERRUPTED, sentence
+from forensics.predict import gather, predict, summary
 from forensics.reports.report import write_report
+from forensics.scoring import Detector
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -30,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
-    given = parser.parse_args(arguments)
+    given, more = parser.parse_known_args(arguments)
+    # argparse takes files on one side of an option only.
+    if any(one.startswith("-") for one in more) or not hasattr(given, "pictures"):
+        given = parser.parse_args(arguments)  # says what is wrong with them
+    else:
+        given.pictures += more
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         given.run(given)
@@ -73,5 +80,35 @@ def _report(given: argparse.Namespace) -> None:
         )
 
 
-COMMANDS: list[Callable[[Commands], None]] = [add_report]
+def add_predict(commands: Commands) -> None:
+    """``forensics predict``."""
+    parser = commands.add_parser("predict", help="score pictures with a trained detector")
+    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    parser.add_argument(
+        "pictures", nargs="*", help="files, folders, or - for paths on standard input"
+    )
+    parser.add_argument(
+        "--list", action="append", default=[], metavar="FILE", help="a file of paths, one a line"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="TABLE",
+        help="what is written: .csv, .jsonl or .parquet",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
+    parser.set_defaults(run=run_predict)
+
+
+def run_predict(given: argparse.Namespace) -> None:
+    """Score files into a table; an error only if none of them could be read."""
+    detector = Detector.load(given.detector)
+    paths = gather(given.pictures, given.list)
+    counts = predict(detector, paths, given.output, resume=given.resume)
+    print(summary(counts, given.output))
+    if counts["error"] == counts.total():
+        raise UserError(
+            f"None of the files could be read: the column error of {given.output} says why."
+        )
+
+
+COMMANDS: list[Callable[[Commands], None]] = [add_predict, add_report]
 """One function for each command: it adds a parser whose ``run`` is set to what runs it."""

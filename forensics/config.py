@@ -96,12 +96,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        self.dataset.check_training()
         for key, least in (("seed", 0), ("max_epochs", 1), ("batch_size", 2)):
             _at_least(self, key, least)
-        if unknown := set(self.perturb) - set(PERTURBATIONS):
-            raise UserError(
-                f"perturb names {min(unknown)}, which is not among {', '.join(PERTURBATIONS)}."
-            )
+        _check_perturb(self.perturb)
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate must be above 0, not {self.learning_rate}.")
@@ -180,13 +178,59 @@ class GenerateSettings:
         return cast(GeneratorSettings, self.generator)
 
 
-Settings = TrainSettings | GenerateSettings
-S = TypeVar("S", TrainSettings, GenerateSettings)
+@dataclass
+class EvaluateSettings:
+    """Everything ``evaluate.py`` can be told.
+
+    Attributes:
+        detector: a run's folder or a ``detector.safetensors``, or a list of them.
+        dataset: what to test on; either class may be empty. Size, filter and least side are the
+            detector's own.
+        perturb: what is done to the images in further tests, of
+            `forensics.evaluation.robustness.PERTURBATIONS`.
+        name: of the folder below ``outputs``.
+        seed: >= 0; decides bootstrap and noise.
+        cache_dir: where prepared images are kept; may be shared by any number of runs.
+    """
+
+    detector: Any
+    dataset: DatasetSettings
+    perturb: list[str]
+    name: str
+    seed: int
+    cache_dir: str
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        _at_least(self, "seed", 0)
+        _check_perturb(self.perturb)
+        if not self.detectors:
+            raise UserError("detector is empty: name a run's folder with detector=FOLDER.")
+        if not (self.dataset.real or self.dataset.generators):
+            raise UserError(
+                "dataset.real and dataset.generators are both empty: name a source to test on."
+            )
+
+    @property
+    def detectors(self) -> list[str]:
+        """``detector`` as a list."""
+        listed = self.detector if isinstance(self.detector, list) else [self.detector]
+        return [str(one) for one in listed]
+
+
+Settings = TrainSettings | GenerateSettings | EvaluateSettings
+S = TypeVar("S", TrainSettings, GenerateSettings, EvaluateSettings)
 
 
 def _at_least(settings: object, key: str, least: int) -> None:
     if getattr(settings, key) < least:
         raise UserError(f"{key} must be at least {least}, not {getattr(settings, key)}.")
+
+
+def _check_perturb(names: list[str]) -> None:
+    for name in names:
+        if name not in PERTURBATIONS:
+            raise UserError(f"perturb names {name}, which is not among {', '.join(PERTURBATIONS)}.")
 
 
 def _check_seed_and_batch(seed: int, batch_size: int, devices: int) -> None:
@@ -210,6 +254,7 @@ def register() -> None:
     store.store(group="schema", name="dataset", node=DatasetSettings)
     store.store(group="schema", name="trainer", node=TrainerSettings)
     store.store(group="schema", name="generate", node=GenerateSettings)
+    store.store(group="schema", name="evaluate", node=EvaluateSettings)
     for group, options in OPTIONS.items():
         for name, node in options.items():
             store.store(group=f"schema/{group}", name=name, node=node)

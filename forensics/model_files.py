@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -79,7 +80,10 @@ def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
         )
     if metadata.get("sha256") != checksum(text, tensors):
         raise UserError(f"{path} is damaged: it does not match its own checksum; copy it anew.")
-    card = json.loads(text)
+    try:
+        card = dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} does not say what it holds ({error}): copy it anew.") from error
     lacking = {"format", "model", "model_settings", "image_size"} - card.keys()
     if lacking:
         raise UserError(f"{path} says nothing of {', '.join(sorted(lacking))}: copy it anew.")
@@ -88,16 +92,27 @@ def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
             f"{path} has format {card['format']}, this version reads {FORMAT}: use the version "
             f"that wrote it, {card.get('version', 'unknown')}."
         )
-    settings = options.get(card["model"])
+    settings = options.get(str(card["model"]))
     if settings is None:
         raise UserError(
             f"{path} holds a {card['model']}, which is not among {', '.join(options)}: name "
             "another file, or use the version that wrote this one."
         )
     try:
-        model = settings(**card["model_settings"]).build(card["image_size"])
+        network = settings(**card["model_settings"])
+        # Without memory first: settings may ask for more of it than the file has weights for.
+        with torch.device("meta"):
+            network.build(card["image_size"]).load_state_dict(tensors, assign=True)
+        model = network.build(card["image_size"])
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise UserError(
             f"{path} does not fit this version's {card['model']} "
             f"({' '.join(str(error).split())[:200]}): use the version that wrote it."
@@ -111,5 +126,6 @@ def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        # As bytes, because numpy does not know all of torch's types.
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import runpy
@@ -10,14 +11,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from forensics.data.images import ResizeFilter
+from forensics.data.images import POLICY_VERSION, ResizeFilter
 from forensics.data.splits import DatasetSettings
+from forensics.detectors.dcgan_discriminator import DcganDiscriminator
+from forensics.evaluation.spectra import profiles
+from forensics.model_files import save_model
+from forensics.scoring import Card
 
 # On tensors as small as here, threads wait for each other longer than they work.
 torch.set_num_threads(1)
@@ -66,6 +72,45 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
         return DatasetSettings(**(usual | changes))  # type: ignore[arg-type]
 
     return make
+
+
+NETWORK = DcganDiscriminator([4, 8], 0.2)
+
+
+def detector_card(**changes: Any) -> Card:  # noqa: ANN401
+    """Of a detector trained on noise like the tests' images; wide thresholds by default."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, SIZE, SIZE, 3), np.uint8)
+    of_noise = profiles(noise)
+    usual: dict[str, Any] = {
+        "model": "dcgan_discriminator",
+        "model_settings": {"channels": [4, 8], "leaky_relu_slope": 0.2},
+        "image_size": SIZE,
+        "resize_filter": "lanczos",
+        "decode_policy": POLICY_VERSION,
+        "thresholds": {"0.5": 0.0, "source_0.05": -99.0, "source_0.01": -100.0},
+        "temperature": 2.0,
+        "spectra": {
+            "real": {"mean": of_noise.mean(0).tolist(), "std": of_noise.std(0).tolist()},
+        },
+        "spectrum_limit": 2.0,
+        "real": ["real"],
+        "trained_on": ["seen"],
+        "preprocess": "none",
+        "toy": False,
+        "version": "0.1.0",
+        "git_commit": None,
+    }
+    return Card(**(usual | changes))
+
+
+@pytest.fixture
+def detector_file(tmp_path: Path) -> Path:
+    """The file of an untrained detector, in a folder as a run leaves it."""
+    torch.manual_seed(0)
+    path = tmp_path / "run" / "detector.safetensors"
+    path.parent.mkdir()
+    save_model(path, NETWORK.build(SIZE).eval(), dataclasses.asdict(detector_card()))
+    return path
 
 
 @pytest.fixture

@@ -177,10 +177,11 @@ LAYERS = [
     ["data.faces"],
     ["task"],
     ["evaluation"],
-    ["generator_task", "reports"],
-    ["sampling", "config", "callbacks"],
+    ["generator_task", "reports", "scoring"],
+    ["sampling", "config", "callbacks", "predict"],
     ["checkpoints", "launch"],
-    ["trainer", "sweeps", "cli"],
+    ["trainer", "sweeps"],
+    ["cli"],
 ]
 
 

@@ -73,7 +73,7 @@ def decoded(tmp_path: Path) -> Callable[..., tuple[Pixels, str]]:
     ) -> tuple[Pixels, str]:
         path = tmp_path / name
         path.write_bytes(content)
-        image, flag = decode(path, min_side)
+        image, flag, _ = decode(path, min_side)
         assert image.mode == "RGB"
         return np.asarray(image), flag
 

@@ -9,13 +9,27 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from forensics.evaluation import metrics
-from forensics.evaluation.calibration import FALSE_ALARM_RATES, source_threshold
-from forensics.evaluation.metrics import at_threshold, ranking, sigmoid, wilson
-from forensics.evaluation.spectra import mean_log_power, radial_profile
+from forensics.evaluation.calibration import (
+    FALSE_ALARM_RATES,
+    TEMPERATURES,
+    fit_temperature,
+    source_threshold,
+)
+from forensics.evaluation.metrics import (
+    at_threshold,
+    oracle_threshold,
+    ranking,
+    reliability,
+    sigmoid,
+    wilson,
+)
+from forensics.evaluation.spectra import mean_log_power, nearest, profiles, radial_profile
 
 Floats = NDArray[np.float64]
 RANKING = ("auroc", "ap_generated", "eer", "ece")
@@ -125,6 +139,26 @@ class TestValues:
         logits = np.concatenate([np.linspace(-40, 40, 161), [-1e4, 1e4, -745, 745]])
         np.testing.assert_allclose(sigmoid(logits), special.expit(logits), rtol=0, atol=3e-16)
         assert sigmoid(np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
+
+    @either_case
+    def test_oracle_threshold_reaches_the_best_point_of_scikit_learns_roc(
+        self, real: Floats, generated: Floats
+    ) -> None:
+        logits, labels = _joined(real, generated)
+        false_positive, true_positive, _ = oracle.roc_curve(labels, logits)
+        best = at_threshold(real, generated, oracle_threshold(real, generated))
+        reached = best["tpr"] + best["tnr"] - 1
+        assert reached == pytest.approx(float((true_positive - false_positive).max()))
+
+    @pytest.mark.parametrize("name", ["plain", "ties", "perfect"])
+    def test_reliability_is_scikit_learns(self, name: str) -> None:
+        real, generated = CASES[name]
+        logits, labels = _joined(real, generated)
+        shares, means = calibration_curve(labels, special.expit(logits), n_bins=15)
+        bins = reliability(real, generated)
+        assert [one["share_real"] for one in bins] == pytest.approx(list(shares))
+        assert [one["probability"] for one in bins] == pytest.approx(list(means))
+        assert sum(one["n"] for one in bins) == len(logits)
 
 
 class TestIntervals:
@@ -290,7 +324,71 @@ class TestThreshold:
             source_threshold(np.empty(0), 0.05)
 
 
+def _platt(real: Floats, generated: Floats) -> tuple[Floats, Floats]:
+    n, m = len(real), len(generated)
+    targets = np.r_[np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))]
+    return np.concatenate([real, generated]), targets
+
+
+class TestTemperature:
+    @pytest.mark.parametrize("name", ["plain", "ties", "perfect"])
+    @pytest.mark.parametrize("scale", [0.2, 1.0, 7.0])
+    def test_it_is_where_scipy_finds_the_least_nll(self, name: str, scale: float) -> None:
+        real, generated = (scale * logits for logits in CASES[name])
+        logits, targets = _platt(real, generated)
+
+        def nll(log_temperature: float) -> float:
+            scaled = logits / np.exp(log_temperature)
+            return float((np.logaddexp(0, scaled) - targets * scaled).sum())
+
+        found = minimize_scalar(nll, bounds=(-7, 7), method="bounded", options={"xatol": 1e-9})
+        assert np.log(fit_temperature(real, generated)) == pytest.approx(found.x, abs=1e-5)
+
+    @pytest.mark.parametrize("name", ["plain", "perfect"])
+    def test_its_inverse_is_scikit_learns_slope(self, name: str) -> None:
+        logits, targets = _platt(*CASES[name])
+        # Each image as one of both classes, weighted by its target.
+        model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
+        model.fit(
+            np.r_[logits, logits][:, None],
+            np.repeat([1, 0], len(logits)),
+            np.r_[targets, 1 - targets],
+        )
+        assert 1 / fit_temperature(*CASES[name]) == pytest.approx(model.coef_[0, 0], rel=1e-4)
+
+    def test_it_mends_scores_that_are_too_sure(self) -> None:
+        generator = np.random.default_rng(0)
+        logits = generator.normal(0, 2, 40_000)
+        real = generator.random(len(logits)) < special.expit(logits)
+        assert fit_temperature(3 * logits[real], 3 * logits[~real]) == pytest.approx(3, rel=0.05)
+
+    def test_scores_that_say_nothing_or_the_opposite_give_one_half(self) -> None:
+        assert fit_temperature(*CASES["reversed"]) == pytest.approx(TEMPERATURES[1])
+
+    def test_float32_logits_do(self) -> None:
+        real, generated = (logits.astype(np.float32) for logits in CASES["plain"])
+        assert fit_temperature(real, generated) == pytest.approx(fit_temperature(*CASES["plain"]))
+
+    def test_a_missing_class_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="both classes"):
+            fit_temperature(np.ones(3), np.empty(0))
+
+
 class TestSpectra:
+    def test_distance_is_that_to_the_nearest_source_in_its_spreads(self) -> None:
+        spectra = {
+            "near": {"mean": [1.0, 2.0], "std": [0.5, 1.0]},
+            "far": {"mean": [9.0, 9.0], "std": [1.0, 1.0]},
+        }
+        distances = nearest(np.array([[2.0, 2.0], [9.0, 8.0]]), spectra)
+        # (2 - 1) / 0.5 at one of two frequencies; 1 at one of two.
+        np.testing.assert_allclose(distances, [2 / 2**0.5, 1 / 2**0.5])
+
+    def test_profiles_are_those_of_each_image(self) -> None:
+        images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+        for image, profile in zip(images, profiles(images), strict=True):
+            np.testing.assert_allclose(profile, radial_profile(mean_log_power(image[None]))[1])
+
     @pytest.mark.parametrize("size", [32, 33])
     @pytest.mark.parametrize(("down", "right"), [(0, 8), (5, 0), (6, -11), (13, 13)])
     def test_a_sinusoid_peaks_at_its_frequency(self, size: int, down: int, right: int) -> None:

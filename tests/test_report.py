@@ -83,7 +83,8 @@ def write_run(
     }  # fmt: skip
     result = {
         "toy": False, "model": "dcgan_discriminator", "preprocess": preprocess,
-        "settings": settings, "epoch": 4, "thresholds": THRESHOLDS, "sources": [], "pairs": pairs,
+        "settings": settings, "epoch": 4, "thresholds": THRESHOLDS,
+        "temperature": 1.0, "sources": [], "pairs": pairs,
         "test_hashes": {source: f"hash of {source}" for source in sources},
         "images": {"train": {"real": 50, **dict.fromkeys(train_on, 50)},
                    "test": dict.fromkeys(sources, 20)},

@@ -326,7 +326,11 @@ class TestSettings:
         self, changes: dict[str, object], message: str
     ) -> None:
         with pytest.raises(UserError, match=message):
-            dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
+            dataclasses.replace(BASE, **changes).check_training()  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("changes", [{"real": []}, {"generators": []}])
+    def test_what_only_tests_needs_no_training_sources(self, changes: dict[str, object]) -> None:
+        dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
 
     def test_a_folder_may_be_given_for_any_source(self) -> None:
         folders = {"real": "x", "unseen": "y"}

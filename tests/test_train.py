@@ -103,6 +103,8 @@ class TestARun:
         # The detector file scores as the run did.
         detector, card, _ = load_model(folder / "detector.safetensors", DETECTORS)
         assert card["thresholds"] == result["thresholds"]
+        assert card["temperature"] == result["temperature"] > 0
+        assert set(card["spectra"]) == {"real", "seen"}
         source, path, logit = (scores[name][tested][0] for name in ("source", "path", "logit"))
         with Image.open(tmp_path / "faces" / source / path) as file:
             pixels = torch.from_numpy(np.array(file)).permute(2, 0, 1)[None]

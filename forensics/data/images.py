@@ -47,10 +47,12 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: ``(H, W, 3)`` uint8 RGB.
         flag: what is odd about the file though it was accepted, or "".
+        format: of the file: JPEG, PNG, WEBP, or MPO for several JPEG pictures.
     """
 
     pixels: Image.Image
     flag: str
+    format: str
 
 
 def decode(path: Path, min_side: int) -> Decoded:
@@ -82,7 +84,7 @@ def decode(path: Path, min_side: int) -> Decoded:
                 raise RejectedImage("an animation, not a single image")
             image.load()
             flag = _check_png(path.read_bytes()) if image.format == "PNG" else ""
-            return Decoded(_to_rgb(ImageOps.exif_transpose(image)), flag)
+            return Decoded(to_rgb(image), flag, str(image.format))
     except (RejectedImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -114,7 +116,9 @@ def _check_png(content: bytes) -> str:
     return "no end mark"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn an opened image upright and make it 8-bit RGB by the rules of this module."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
         levels = np.asarray(image)
         grey = np.rint((levels / 257).clip(0, 255)).astype(np.uint8)

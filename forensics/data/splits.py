@@ -6,6 +6,7 @@ the training images, and the only part that may choose a checkpoint or a thresho
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,12 +53,6 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, and sources that contradict each other."""
-        for key in ("real", "generators", "train_on"):
-            if not getattr(self, key):
-                raise UserError(
-                    f"dataset.{key} is empty: name at least one source, as in "
-                    f"dataset.{key}=[NAME]; a detector needs real and generated images."
-                )
         names = [*self.real, *self.generators]
         for name in names:
             if names.count(name) > 1:
@@ -70,16 +65,7 @@ class DatasetSettings:
                     f"{name!r} in dataset.real or dataset.generators is no source's name: give "
                     "it a plain one and its folder with +dataset.folders.NAME=FOLDER."
                 )
-        for name in self.train_on:
-            if self.train_on.count(name) > 1:
-                raise UserError(f"dataset.train_on names {name} twice: name each source once.")
-        for key, known in (("train_on", self.generators), ("folders", names)):
-            for name in getattr(self, key):
-                if name not in known:
-                    raise UserError(
-                        f"dataset.{key} names {name}, which is not among {', '.join(known)}: "
-                        "correct it, or add it to dataset.generators."
-                    )
+        self._check_known("folders", names)
         for key in ("train_count", "test_count", "image_size", "min_side"):
             if getattr(self, key) < 1:
                 raise UserError(f"dataset.{key} must be at least 1, not {getattr(self, key)}.")
@@ -91,6 +77,31 @@ class DatasetSettings:
             raise UserError(
                 f"dataset.max_rejected_share must lie in [0, 1], not {self.max_rejected_share}."
             )
+
+    def _check_known(self, key: str, known: list[str]) -> None:
+        for name in getattr(self, key):
+            if name not in known:
+                raise UserError(
+                    f"dataset.{key} names {name}, which is not among {', '.join(known)}: "
+                    "correct it, or add it to dataset.generators."
+                )
+
+    def check_training(self) -> None:
+        """Refuse sources that no detector can be trained on, though one could be tested on them."""
+        for key in ("real", "generators", "train_on"):
+            if not getattr(self, key):
+                raise UserError(
+                    f"dataset.{key} is empty: name at least one source, as in "
+                    f"dataset.{key}=[NAME]; a detector needs real and generated images."
+                )
+        for name in self.train_on:
+            if self.train_on.count(name) > 1:
+                raise UserError(f"dataset.train_on names {name} twice: name each source once.")
+        self._check_known("train_on", self.generators)
+
+    def folder(self, name: str) -> Path:
+        """Where a source lies."""
+        return Path(self.folders.get(name, Path(self.root, name)))
 
 
 @dataclass(frozen=True)

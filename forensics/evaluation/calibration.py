@@ -1,12 +1,17 @@
-"""Thresholds that no test image has a say in."""
+"""Thresholds and the temperature, that no test image has a say in."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forensics.evaluation.metrics import sigmoid
+
 FALSE_ALARM_RATES = (0.05, 0.01)
 """Shares of real validation images that may be called generated."""
+
+TEMPERATURES = (1e-3, 1e3)
+"""Between these a temperature is sought: beyond them probabilities are all 0 and 1, or all 0.5."""
 
 
 def source_threshold(real_logits: NDArray[np.floating], false_alarm_rate: float) -> float:
@@ -32,3 +37,37 @@ def source_threshold(real_logits: NDArray[np.floating], false_alarm_rate: float)
     # 0.29 * 100 is a little less than 29.
     allowed = math.floor(false_alarm_rate * len(real_logits) + 1e-9)
     return float(np.sort(real_logits)[allowed])
+
+
+def fit_temperature(
+    real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
+) -> float:
+    """The temperature that gives ``sigmoid(logit / temperature)`` the least NLL.
+
+    The targets are Platt's, a little inside of 0 and 1. Against 0 and 1 themselves, a detector that
+    makes no error in validation would get temperature 0, and every probability would be 0 or 1.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real validation images.
+        generated_logits: ``(m,)`` finite logits of generated validation images.
+
+    Returns:
+        A number within `TEMPERATURES`; at their upper end if the scores say nothing.
+
+    Raises:
+        ValueError: if a class has no image.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), section 4.2; Platt 1999, section 2.2, for targets.
+    """
+    n, m = len(real_logits), len(generated_logits)
+    if n == 0 or m == 0:
+        raise ValueError("a temperature needs validation images of both classes")
+    logits = np.concatenate([real_logits, generated_logits]).astype(np.float64)
+    targets = np.repeat([(n + 1) / (n + 2), 1 / (m + 2)], [n, m])
+    # NLL is convex in 1 / temperature: its slope rises, and is 0 at one place.
+    low, high = (math.log(1 / temperature) for temperature in TEMPERATURES[::-1])
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = ((sigmoid(logits * math.exp(middle)) - targets) * logits).sum()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return math.exp(-middle)

@@ -59,6 +59,13 @@ def resized(image: Pixels, scale: float, draws: np.random.Generator) -> Pixels:
     return np.asarray(small.resize((size, size), Image.Resampling.BICUBIC))
 
 
+def zoomed(image: Pixels, pixels: float) -> Pixels:
+    """Cut a frame of so many pixels, which may be a fraction, and resize to as large as before."""
+    size = image.shape[0]
+    box = (pixels, pixels, size - pixels, size - pixels)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box))
+
+
 PERTURBATIONS = {
     "jpeg": Perturbation("JPEG quality", (95, 90, 75, 50, 30), recompressed),
     "blur": Perturbation("blur, kernel size in pixels", (3, 5, 7, 9), blurred),

@@ -1,25 +1,35 @@
 """Spectra of images, where upsampling leaves its traces."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+STD_FLOOR = 0.01
+"""Least spread in decades, or a frequency at which images hardly differ outweighs all others."""
 
-def mean_log_power(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean over images of the log10 power of their grey values.
+
+def log_power(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The log10 power of the images' grey values.
 
     Args:
         images: ``(n, S, S, 3)`` uint8. The mean grey value is taken out and a Hann window put
             on, or the jump between opposite borders would show as a cross.
 
     Returns:
-        ``(S, S)``, frequency 0 in the middle.
+        ``(n, S, S)``, frequency 0 in the middle.
     """
     grey = images.mean(axis=3)
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     window = np.hanning(grey.shape[1])
     spectrum = np.fft.fft2(grey * window[:, None] * window[None, :])
-    power = np.log10(np.abs(spectrum) ** 2 + 1e-3).mean(axis=0)
-    return np.asarray(np.fft.fftshift(power))
+    power = np.log10(np.abs(spectrum) ** 2 + 1e-3)
+    return np.asarray(np.fft.fftshift(power, axes=(1, 2)))
+
+
+def mean_log_power(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean of `log_power` over images; ``(S, S)``."""
+    return np.asarray(log_power(images).mean(axis=0))
 
 
 def radial_profile(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -41,3 +51,48 @@ def radial_profile(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
         np.arange(len(counts)) / size,
         np.bincount(radius[within], weights=power[within]) / counts,
     )
+
+
+def profiles(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The radial profile of each image's spectrum.
+
+    Args:
+        images: ``(n, S, S, 3)`` uint8.
+
+    Returns:
+        ``(n, S // 2 + 1)`` mean log10 power at the frequencies of `radial_profile`.
+    """
+    return np.stack([radial_profile(log_power(image[None])[0])[1] for image in images])
+
+
+def distance(
+    profiles: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far profiles lie from those of a source, in its own standard deviations.
+
+    Args:
+        profiles: ``(n, F)``, from `profiles`.
+        mean: ``(F,)`` mean of the source's profiles.
+        std: ``(F,)`` their standard deviation.
+
+    Returns:
+        ``(n,)`` root mean square over frequencies; about 1 for images of the source itself.
+    """
+    deviations = (profiles - mean) / np.maximum(std, STD_FLOOR)
+    return np.asarray(np.sqrt((deviations**2).mean(axis=1)))
+
+
+def nearest(
+    profiles: NDArray[np.float64], spectra: Mapping[str, Mapping[str, Sequence[float]]]
+) -> NDArray[np.float64]:
+    """`distance` of each profile to the nearest of some sources; ``(n,)``.
+
+    Args:
+        profiles: ``(n, F)``.
+        spectra: by source, ``mean`` and ``std`` of its profiles.
+    """
+    distances = [
+        distance(profiles, np.array(source["mean"]), np.array(source["std"]))
+        for source in spectra.values()
+    ]
+    return np.asarray(np.min(distances, axis=0))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from forensics.evaluation.robustness import PERTURBATIONS
 from forensics.evaluation.spectra import radial_profile
 
 
@@ -215,4 +216,47 @@ def feature_maps(
     panels[0, 0].set_ylabel("PCA")
     panels[1, 0].set_ylabel("t-SNE")
     panels[0, 0].legend(fontsize=8)
+    return figure
+
+
+def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Reliability diagrams, whose points are as large as their bins are full.
+
+    Args:
+        curves: by name, what `forensics.evaluation.metrics.reliability` gives.
+    """
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axis = figure.subplots()
+    for name, bins in curves.items():
+        probabilities, shares, counts = (
+            np.array([one[key] for one in bins]) for key in ("probability", "share_real", "n")
+        )
+        (line,) = axis.plot(probabilities, shares, label=name)
+        sizes = 4 + 200 * counts / counts.sum()
+        axis.scatter(probabilities, shares, sizes, color=line.get_color())
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axis.set(xlabel="probability of real", ylabel="share that is real")
+    axis.legend()
+    return figure
+
+
+def robustness(result: Mapping[str, Any]) -> Figure:
+    """How many images of each source are called rightly as perturbations grow.
+
+    Args:
+        result: of one detector, as in ``evaluation.json``, at its 5 % threshold.
+    """
+    names = list(dict.fromkeys(one["perturbation"] for one in result["perturbed"]))
+    figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for axis, name in zip(axes, names, strict=True):
+        steps = [one for one in result["perturbed"] if one["perturbation"] == name]
+        ticks = ["untouched", *(f"{one['strength']:g}" for one in steps)]
+        for position, source in enumerate(result["sources"]):
+            key = f"{'tpr' if source['real'] else 'tnr'}_at_source_0.05"
+            values = [source[key], *(one["sources"][position][key] for one in steps)]
+            axis.plot(ticks, values, marker="o", label=source["source"])
+        axis.set(xlabel=PERTURBATIONS[name].what, ylim=(-0.02, 1.02))
+    axes[0].set_ylabel("called rightly at the 5 % threshold")
+    axes[0].legend()
     return figure

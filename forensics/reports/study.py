@@ -95,7 +95,9 @@ class Run:
         """
         for pair in self.result["pairs"]:
             real, generated = (self.logits[pair[key]] for key in ("real", "generator"))
-            measured = {"ranking": ranking_values(real, generated)} | {
+            temperature = self.result["temperature"]
+            ranking = ranking_values(real / temperature, generated / temperature)
+            measured = {"ranking": ranking} | {
                 f"at_{name}": at_threshold(real, generated, threshold)
                 for name, threshold in self.result["thresholds"].items()
             }

@@ -1,6 +1,6 @@
 """The paper's Table 1, of one run, as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -28,6 +28,8 @@ def table_1(result: Mapping[str, Any]) -> str:
 def _title(threshold: str) -> str:
     if threshold == "0.5":
         return "threshold 0.5, the paper's"
+    if threshold == "oracle":
+        return "oracle: the best threshold for each pair, chosen on its own test images"
     rate = float(threshold.removeprefix("source_"))
     return f"threshold that calls {rate:.0%} of the validation reals generated"
 
@@ -37,6 +39,78 @@ def _cell(metrics: Mapping[str, Any], name: str) -> str:
         return "-"
     low, high = metrics[f"{name}_interval"]
     return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """What each detector calls the images of each source, and how it ranks each pair.
+
+    Args:
+        results: of each detector, as in ``evaluation.json``.
+    """
+    columns = list(results[0]["thresholds"])
+    rows = [["called generated, %", "detector", "n", *(_short(name) for name in columns)]]
+    for result in results:
+        for source in result["sources"]:
+            kind = "real: false alarms" if source["real"] else "generated: found"
+            cells = [_called_generated(source, name) for name in columns]
+            what = f"{source['source']} ({kind})"
+            rows.append([what, result["detector"], str(source["n"]), *cells])
+    tables = [_aligned(rows)]
+    rankings = ("auroc", "ap_generated", "eer", "ece")
+    rows = [["test pair", "detector", "n", *(name.upper() for name in rankings)]]
+    for result in results:
+        for pair in result["pairs"]:
+            cells = [_cell(pair["ranking"], name) for name in rankings]
+            rows.append([*_named(pair, result), *cells])
+    if len(rows) > 1:
+        tables.append(_aligned(rows))
+        for name in (*columns, "oracle"):
+            rows = [["test pair", "detector", "n", "ACC", "TPR", "TNR"]]
+            for result in results:
+                for pair in result["pairs"]:
+                    cells = [_cell(pair[f"at_{name}"], metric) for metric in ("acc", "tpr", "tnr")]
+                    rows.append([*_named(pair, result), *cells])
+            tables.append(f"{_title(name)}\n{_aligned(rows)}")
+    rows = [["perturbed: called generated, %", "detector", "n", *(_short(n) for n in columns)]]
+    for result in results:
+        for step in result["perturbed"]:
+            for source in step["sources"]:
+                cells = [_called_generated(source, name) for name in columns]
+                what = f"{source['source']}, {step['perturbation']} {step['strength']:g}"
+                rows.append([what, result["detector"], str(source["n"]), *cells])
+    if len(rows) > 1:
+        tables.append(_aligned(rows))
+    return "\n\n".join(tables)
+
+
+def _called_generated(source: Mapping[str, Any], threshold: str) -> str:
+    rate = f"{'tpr' if source['real'] else 'tnr'}_at_{threshold}"
+    share, (low, high) = source[rate], source[f"{rate}_interval"]
+    if source["real"]:
+        share, low, high = 1 - share, 1 - high, 1 - low
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _named(pair: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    seen = "seen" if pair["seen"] else "unseen"
+    title = f"{pair['real']} + {pair['generator']} ({seen})"
+    return [title, result["detector"], f"{pair['n_real']}+{pair['n_generated']}"]
+
+
+def _short(threshold: str) -> str:
+    return "at 0.5" if threshold == "0.5" else f"at source {threshold.removeprefix('source_')}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = (
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
 
 
 def quality_table(source: Mapping[str, Any]) -> str:

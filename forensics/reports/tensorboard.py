@@ -36,7 +36,7 @@ def log_results(
     writer = logger.experiment
     sources, logits = np.array(scores["source"]), np.array(scores["logit"], np.float32)
     tested = np.array(scores["split"]) == "test"
-    probabilities = sigmoid(logits)
+    probabilities = sigmoid(logits / result["temperature"])
 
     final: dict[str, float] = {}
     rocs, recalls = {}, {}

@@ -1,0 +1,330 @@
+"""A trained detector on new pictures: probabilities, verdicts, and when it had better not say.
+
+Everything that scoring needs stands in the detector's file, so that a picture is treated here just
+as the test images were.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from forensics import runs
+from forensics.data.images import (
+    POLICY_VERSION,
+    RejectedImage,
+    ResizeFilter,
+    decode,
+    to_rgb,
+    to_square,
+)
+from forensics.data.sources import in_order
+from forensics.detectors import DETECTORS
+from forensics.errors import UserError
+from forensics.evaluation.metrics import sigmoid
+from forensics.evaluation.robustness import perturb, zoomed
+from forensics.evaluation.spectra import nearest, profiles
+from forensics.model_files import load_model
+
+Picture: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
+
+BATCH_SIZE = 32
+MILD_JPEG_QUALITY = 90
+MILD_ZOOM_PIXELS = 0.5
+CERTAIN_REAL, CERTAIN_GENERATED = "source_0.05", "source_0.01"
+"""The thresholds from which on an image is real and below which it is generated."""
+
+
+class Verdict(StrEnum):
+    """What a detector says of a picture."""
+
+    real = "real"
+    generated = "generated"
+    unsure = "unsure"
+
+
+@dataclass
+class Card:
+    """What a detector's file says beside its weights.
+
+    Attributes:
+        model: one of `forensics.detectors.DETECTORS`.
+        model_settings: its settings.
+        image_size: height and width in pixels of what it scores.
+        resize_filter: how pictures are made that small.
+        decode_policy: version of the rules by which files became pixels.
+        thresholds: logits by name, as in ``result.json``; real from there on.
+        temperature: probability of real is ``sigmoid(logit / temperature)``.
+        spectra: by training source, ``mean`` and ``std`` of its images' radial profiles.
+        spectrum_limit: distance to the nearest of them beyond which a picture is unlike them.
+        real: real sources it was trained on.
+        trained_on: generators it was trained on.
+        preprocess: what was done to its training images.
+        toy: whether these were toy faces.
+        version: of this package, that wrote the file.
+        git_commit: of the code that trained it.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    image_size: int
+    resize_filter: str
+    decode_policy: int
+    thresholds: dict[str, float]
+    temperature: float
+    spectra: dict[str, dict[str, list[float]]]
+    spectrum_limit: float
+    real: list[str]
+    trained_on: list[str]
+    preprocess: str
+    toy: bool
+    version: str | None
+    git_commit: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be scored with as it was meant.
+
+        Raises:
+            ValueError: with what is wrong.
+        """
+        if self.decode_policy != POLICY_VERSION:
+            raise ValueError(
+                f"decode_policy is {self.decode_policy}, this version's is {POLICY_VERSION}"
+            )
+        ResizeFilter(self.resize_filter)
+        for name in (CERTAIN_REAL, CERTAIN_GENERATED):
+            if name not in self.thresholds:
+                raise ValueError(f"thresholds lack {name}")
+        for name, threshold in self.thresholds.items():
+            if not math.isfinite(threshold):
+                raise ValueError(f"threshold {name} is {threshold}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature is {self.temperature}")
+        if not (math.isfinite(self.spectrum_limit) and self.spectra):
+            raise ValueError("spectra of the training images are missing")
+        for source, spectrum in self.spectra.items():
+            for name in ("mean", "std"):
+                values = np.array(spectrum[name], np.float64)
+                if values.shape != (self.image_size // 2 + 1,) or not np.isfinite(values).all():
+                    raise ValueError(f"{name} of the spectra of {source} is no profile")
+
+
+class Prediction(NamedTuple):
+    """What a detector says of one picture; None where it could not be read.
+
+    Attributes:
+        probability_real: calibrated on the validation images of the training sources.
+        logit: what it was computed from, which does not saturate; above 0 leans to real.
+        verdict: by the thresholds set on validation reals, not by probability 0.5.
+        reason: why it is unsure, or "".
+        width: of the picture as shown, in pixels.
+        height: of the picture as shown, in pixels.
+        format: JPEG, PNG, WEBP or MPO; "" for what came as pixels.
+        error: why it could not be read, or "".
+    """
+
+    probability_real: float | None
+    logit: float | None
+    verdict: Verdict | None
+    reason: str
+    width: int | None
+    height: int | None
+    format: str
+    error: str
+
+
+class _Prepared(NamedTuple):
+    """A picture on its way to the detector: itself and its mildly changed copies, or an error."""
+
+    rows: NDArray[np.uint8] | None
+    unlike: bool
+    width: int | None
+    height: int | None
+    format: str
+    error: str
+
+
+class Detector:
+    """A trained detector, ready to score.
+
+    Attributes:
+        card: what its file says.
+        sha256: of its weights.
+        network: from ``(B, 3, S, S)`` float in [-1, 1] to ``(B,)`` logits, in evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module, card: Card, sha256: str) -> None:
+        self.card, self.sha256 = card, sha256
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = network.to(memory_format=torch.channels_last).to(self._device)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Detector":
+        """Read a detector; nothing in its file is run.
+
+        Args:
+            path: a run's folder or its ``detector.safetensors``.
+
+        Raises:
+            UserError: if there is none, or it is damaged, foreign or not for this version.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / runs.DETECTOR
+        network, card, sha256 = load_model(path, DETECTORS)
+        try:
+            known = Card(**{name: value for name, value in card.items() if name != "format"})
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{path} cannot be scored with by this version ({error}): use the version that "
+                f"wrote it ({card.get('version')}), or train it again."
+            ) from error
+        return cls(network, known, sha256)
+
+    def predict(self, pictures: Picture | Iterable[Picture] | Tensor) -> list[Prediction]:
+        """Score some pictures.
+
+        Args:
+            pictures: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
+                a batch ``(B, 3, H, W)`` uint8. Any size; the middle square is scored.
+
+        Returns:
+            One each, in order. A file that cannot be read has an ``error``.
+
+        Raises:
+            UserError: if arrays or tensors are not uint8 or of another shape.
+        """
+        if isinstance(pictures, str | Path | Image.Image):
+            pictures = [pictures]
+        elif isinstance(pictures, Tensor):
+            if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+                raise UserError(
+                    "A batch must be (B, 3, H, W) uint8 grey levels, not "
+                    f"{tuple(pictures.shape)} {pictures.dtype}."
+                )
+            pictures = list(pictures.permute(0, 2, 3, 1).cpu().numpy())
+        elif isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+            pictures = [pictures]
+        return list(self.stream(pictures))
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
+        """Score any number of pictures in constant memory, in order.
+
+        Files are decoded on all cores while others are scored.
+        """
+        prepared = in_order(self._prepare, pictures, 4 * BATCH_SIZE)
+        while batch := list(islice(prepared, BATCH_SIZE)):
+            yield from self._score(batch)
+
+    def logits(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Score prepared images.
+
+        Args:
+            rows: ``(n, S, S, 3)`` uint8.
+
+        Returns:
+            ``(n,)``; above 0 leans to real.
+        """
+        images = torch.from_numpy(rows).to(self._device).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            logits: Tensor = self.network(images.float().div_(127.5).sub_(1))
+        return logits.float().cpu().numpy()
+
+    def probability_real(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated probabilities of logits."""
+        return sigmoid(logits.astype(np.float64) / self.card.temperature)
+
+    def _prepare(self, picture: Picture) -> _Prepared:
+        if isinstance(picture, str | Path):
+            path = Path(picture)
+            try:
+                if not path.is_file():  # a pipe would be waited for
+                    return _unread("no such file")
+                image, _, format_ = decode(path, 1)
+            except RejectedImage as error:
+                return _unread(str(error))
+            except OSError as error:
+                return _unread(error.strerror or str(error))
+        else:
+            format_ = ""
+            if isinstance(picture, Image.Image):
+                image = to_rgb(picture)
+            elif picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+                image = Image.fromarray(np.ascontiguousarray(picture))
+            else:
+                raise UserError(
+                    f"An array must be (H, W, 3) uint8 grey levels, not {picture.shape} "
+                    f"{picture.dtype}."
+                )
+        row = to_square(image, self.card.image_size, ResizeFilter(self.card.resize_filter))
+        recompressed = perturb("jpeg", MILD_JPEG_QUALITY, 0)(row, 0)
+        rows = np.stack([row, recompressed, zoomed(row, MILD_ZOOM_PIXELS)])
+        distance = nearest(profiles(row[None]), self.card.spectra)[0]
+        return _Prepared(rows, bool(distance > self.card.spectrum_limit), *image.size, format_, "")
+
+    def _score(self, batch: Sequence[_Prepared]) -> Iterator[Prediction]:
+        read = [one.rows for one in batch if one.rows is not None]
+        scores = self.logits(np.concatenate(read)).reshape(-1, 3) if read else np.empty((0, 3))
+        if not np.isfinite(scores).all():
+            raise UserError(
+                "The detector gives a score that is no finite number: train it again with a "
+                "lower learning_rate."
+            )
+        number = 0
+        for one in batch:
+            if one.rows is None:
+                yield Prediction(None, None, None, "", None, None, "", one.error)
+                continue
+            logits = scores[number]
+            number += 1
+            verdict, reason = self._verdict(one, logits)
+            yield Prediction(
+                float(self.probability_real(logits[:1])[0]),
+                float(logits[0]),
+                verdict,
+                reason,
+                one.width,
+                one.height,
+                one.format,
+                "",
+            )
+
+    def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
+        """The verdict, by the logits of a picture and of its mildly changed copies."""
+        itself, recompressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
+        size = self.card.image_size
+        reasons = {
+            "score between the thresholds of 1 % and 5 % false alarms": itself is Verdict.unsure,
+            f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
+                recompressed is not itself
+            ),
+            "verdict changes when rescaled by half a pixel": rescaled is not itself,
+            f"smaller than the {size} pixels the detector looks at": (
+                one.width is not None
+                and one.height is not None
+                and min(one.width, one.height) < size
+            ),
+            "spectrum unlike those of the training images": one.unlike,
+        }
+        reason = "; ".join(text for text, holds in reasons.items() if holds)
+        return (Verdict.unsure if reason else itself), reason
+
+    def leaning(self, logit: float) -> Verdict:
+        """The verdict by the thresholds alone, unsure between them."""
+        thresholds = self.card.thresholds
+        if logit >= thresholds[CERTAIN_REAL]:
+            return Verdict.real
+        return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
+
+
+def _unread(error: str) -> _Prepared:
+    return _Prepared(None, False, None, None, "", error)

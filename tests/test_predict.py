@@ -1,0 +1,320 @@
+"""`forensics predict` as a user meets it: any files in, one table out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import SIZE, write_images
+from PIL import Image
+
+from forensics import predict as module
+from forensics import scoring
+from forensics.cli import main
+from forensics.scoring import Detector, Prediction
+
+COLUMNS = [
+    "path", "probability_real", "logit", "verdict", "reason", "width", "height", "format", "error"
+]  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Ten images below ``photos``, named as seen from the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_images(Path("photos"), 10)
+
+
+def table(path: str) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class TestInputs:
+    def test_folders_files_lists_and_standard_input_in_the_order_given(
+        self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        extra = write_images(Path("more"), 4, seed=1)
+        Path("list.txt").write_text(f"{extra[1]}\r\n\n{extra[2]}")
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{extra[3]}\n"))
+        given = [str(extra[0]), "photos", "-", "--list", "list.txt"]
+        assert main(["predict", str(detector_file), *given, "-o", "a.csv"]) == 0
+        rows = table("a.csv")
+        assert list(rows[0]) == COLUMNS
+        expected = [extra[0], *images, extra[3], extra[1], extra[2]]
+        assert [row["path"] for row in rows] == [str(path) for path in expected]
+        scored = Detector.load(detector_file).predict(expected)
+        for row, one in zip(rows, scored, strict=True):
+            assert float(row["probability_real"]) == pytest.approx(one.probability_real, abs=1e-6)
+            assert row["verdict"] == one.verdict
+            assert (row["width"], row["height"], row["format"]) == ("16", "16", "PNG")
+
+    def test_odd_names_are_scored_and_come_back(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        names = [
+            "a b.png", "a=b.png", "a,b.png", 'a"b.png', "a\nb.png", "*.png", "-x.png", "ü.png",
+            "=1+1.png", "<b>.png", "$(touch x).png", "'; drop.png", "{a}.png", "%s.png",
+        ]  # fmt: skip
+        for name in names:
+            (Path("photos") / name).write_bytes(images[0].read_bytes())
+        raw = os.fsencode("photos/") + b"\xff.png"
+        with open(raw, "wb") as file:
+            file.write(images[0].read_bytes())
+        for suffix, read in READERS.items():
+            assert main(["predict", str(detector_file), "photos", "-o", f"a.{suffix}"]) == 0
+            rows = read(f"a.{suffix}")
+            assert {f"photos/{name}" for name in names} < {row["path"] for row in rows}
+            assert sum("\\udcff" in row["path"] or "\\xff" in row["path"] for row in rows) == 1
+            assert not any(row["error"] for row in rows)
+        assert not Path("x").exists()
+
+    def test_links_and_hidden_files_of_a_folder_are_left_out(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        Path("photos/link.png").symlink_to(images[0].resolve())
+        Path("photos/up").symlink_to("..")
+        Path("photos/.hidden.png").write_bytes(images[0].read_bytes())
+        assert main(["predict", str(detector_file), "photos", "-o", "a.csv"]) == 0
+        assert len(table("a.csv")) == 10
+
+    def test_files_may_stand_on_both_sides_of_options_and_typos_do_not(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        given = ["predict", str(detector_file), "-o", "a.csv", *map(str, images[:2])]
+        assert main(given) == 0
+        assert [row["path"] for row in table("a.csv")] == [str(path) for path in images[:2]]
+        with pytest.raises(SystemExit, match="2"):
+            main([*given, "--resumed"])
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+    def test_nothing_named_is_said(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("empty").mkdir()
+        for given in ([], ["empty"]):
+            assert main(["predict", str(detector_file), *given, "-o", "a.csv"]) == 1
+            assert "nothing to score" in capsys.readouterr().err
+
+
+def _jsonl(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def _parquet(path: str) -> list[dict[str, Any]]:
+    return list(pq.read_table(path).to_pylist())
+
+
+READERS: dict[str, Callable[[str], list[dict[str, Any]]]] = {
+    "csv": table,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+}
+
+
+class TestTable:
+    def test_all_formats_say_the_same(self, images: list[Path], detector_file: Path) -> None:
+        images[3].write_text("broken")
+        said = {}
+        for suffix, read in READERS.items():
+            assert main(["predict", str(detector_file), "photos", "-o", f"a.{suffix}"]) == 0
+            said[suffix] = [
+                {k: "" if v is None else str(v) for k, v in row.items()}
+                for row in read(f"a.{suffix}")
+            ]
+        assert said["csv"] == said["jsonl"] == said["parquet"]
+
+    def test_another_suffix_is_refused_before_anything_is_scored(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["predict", str(detector_file), "photos", "-o", "a.xlsx"]) == 1
+        assert "a.xlsx must end in .csv, .jsonl, .parquet" in capsys.readouterr().err
+
+    def test_a_summary_and_an_exit_code_that_fails_only_if_nothing_could_be_read(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        broken = ["missing.png", "photos/000.png"]
+        images[0].write_bytes(b"")
+        assert main(["predict", str(detector_file), *broken, "-o", "a.csv"]) == 1
+        out, err = capsys.readouterr()
+        assert "2 files: 0 real, 0 generated, 0 unsure, 2 unreadable; a.csv" in out
+        assert "None of the files could be read" in err
+        assert len(table("a.csv")) == 2
+        assert main(["predict", str(detector_file), *broken, "photos/001.png", "-o", "a.csv"]) == 0
+        assert "3 files: " in capsys.readouterr().out
+
+
+class TestResume:
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(module, "PART_IMAGES", 4)
+
+    @pytest.fixture
+    def stopped(
+        self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> list[str]:
+        """The command line of a run that was stopped in its second part."""
+        command = ["predict", str(detector_file), "photos", "-o", "a.csv"]
+        stream = Detector.stream
+
+        def stopping(self: Detector, pictures: Any) -> Iterator[Prediction]:  # noqa: ANN401
+            for number, one in enumerate(stream(self, pictures)):
+                if number == 7:
+                    raise KeyboardInterrupt
+                yield one
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Detector, "stream", stopping)
+            assert main(command) == 130
+        assert not Path("a.csv").exists()
+        return command
+
+    def test_goes_on_after_the_last_whole_part_and_ends_as_if_never_stopped(
+        self, stopped: list[str], images: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*stopped[:-1], "whole.csv"]) == 0
+        # Were it scored again, it would be another row.
+        images[0].write_text("broken since")
+        assert main([*stopped, "--resume"]) == 0
+        assert Path("a.csv").read_bytes() == Path("whole.csv").read_bytes()
+        assert not Path("a.csv.parts").exists()
+        assert capsys.readouterr().out.count("10 files: ") == 2
+
+    def test_without_resume_what_was_scored_is_not_thrown_away(
+        self, stopped: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(stopped) == 1
+        assert "add --resume" in capsys.readouterr().err
+
+    def test_with_other_files_or_another_detector_it_does_not_go_on(
+        self, stopped: list[str], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main([*stopped, "more.png", "--resume"]) == 1
+        assert "begun with other files or another detector" in capsys.readouterr().err
+
+    def test_with_nothing_to_go_on_with_it_begins(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        command = ["predict", str(detector_file), "photos", "--resume", "-o", "a.csv"]
+        assert main(command) == 0
+        assert main(command) == 0
+        assert len(table("a.csv")) == 10
+
+
+def _image(size: int = 40) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _encoded(format_: str, image: Image.Image | None = None, **options: Any) -> bytes:  # noqa: ANN401
+    buffer = io.BytesIO()
+    (image or _image()).save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    crc = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+def _header(width: int, height: int) -> bytes:
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")
+
+
+def _flipped(content: bytes, position: int) -> bytes:
+    changed = bytearray(content)
+    changed[position] ^= 0x10
+    return bytes(changed)
+
+
+PNG, JPEG, WEBP = _encoded("png"), _encoded("jpeg"), _encoded("webp", lossless=True)
+BOMB = PNG[:33] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)) + PNG[33:]
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "neither JPEG, PNG nor WebP"),
+    "text": (b"hello", "neither JPEG, PNG nor WebP"),
+    "html": (b"<!doctype html><img src=x>", "neither JPEG, PNG nor WebP"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "neither JPEG, PNG nor WebP"),
+    "gif": (_encoded("gif"), "neither JPEG, PNG nor WebP"),
+    "tiff": (_encoded("tiff"), "neither JPEG, PNG nor WebP"),
+    "bmp": (_encoded("bmp"), "neither JPEG, PNG nor WebP"),
+    "eps": (_encoded("eps"), "neither JPEG, PNG nor WebP"),
+    "pdf": (_encoded("pdf"), "neither JPEG, PNG nor WebP"),
+    "zip": (b"PK\x03\x04" + bytes(40), "neither JPEG, PNG nor WebP"),
+    "nothing but zeros": (bytes(4096), "neither JPEG, PNG nor WebP"),
+    "only the JPEG mark": (JPEG[:3], ""),
+    "JPEG cut in half": (JPEG[: len(JPEG) // 2], ""),
+    "JPEG without its end": (JPEG[:-2], ""),
+    "only the PNG mark": (PNG[:8], ""),
+    "PNG cut in half": (PNG[: len(PNG) // 2], ""),
+    "PNG with a flipped bit": (_flipped(PNG, len(PNG) // 2), ""),
+    "PNG with a flipped header": (_flipped(PNG, 18), ""),
+    "PNG of 400 megapixels": (_header(20_000, 20_000), "more than the"),
+    "PNG of 100 megapixels": (_header(10_000, 10_000), "more than the"),
+    "PNG of no width": (_header(0, 10), ""),
+    "PNG of 4 billion pixels a side": (_header(2**32 - 1, 2**32 - 1), ""),
+    "PNG with a bomb for text": (BOMB, ""),
+    "WebP cut in half": (WEBP[: len(WEBP) // 2], ""),
+    "only the WebP mark": (WEBP[:12], ""),
+    "animated PNG": (
+        _encoded("png", save_all=True, append_images=[_image(40).rotate(90)]), "animation",
+    ),
+    "animated WebP": (
+        _encoded("webp", save_all=True, append_images=[_image(40).rotate(90)]), "animation",
+    ),
+}  # fmt: skip
+
+
+class TestBadInputs:
+    def test_each_is_a_row_with_its_error_and_the_rest_is_scored(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        Path("bad").mkdir()
+        for number, (content, _) in enumerate(BAD.values()):
+            Path(f"bad/{number:02d}.png").write_bytes(content)
+        os.mkfifo("pipe.png")
+        write_images(Path("tiny"), 1, size=1)
+        others = ["pipe.png", "photos/no.png", "bad/00.png/x.png", "/dev/null", "tiny/000.png"]
+        given = ["photos", "bad", *others]
+        assert main(["predict", str(detector_file), *given, "-o", "a.csv"]) == 0
+        rows = table("a.csv")
+        assert all(row["error"] == "" and row["verdict"] for row in rows[:10])
+        for (name, (_, said)), row in zip(BAD.items(), rows[10:], strict=False):
+            assert row["error"], name
+            assert said in row["error"], name
+            assert "\n" not in row["error"]
+            assert row["verdict"] == row["probability_real"] == ""
+        *unread, tiny = rows[10 + len(BAD) :]
+        assert len(unread) == 4
+        assert all(row["error"] for row in unread)
+        assert tiny["verdict"] == "unsure"
+        assert f"smaller than the {SIZE} pixels" in tiny["reason"]
+
+    def test_mutated_files_neither_crash_nor_hang(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        generator = np.random.default_rng(0)
+        Path("fuzz").mkdir()
+        for number in range(300):
+            content = bytearray((PNG, JPEG, WEBP)[number % 3])
+            for position in generator.integers(0, len(content), generator.integers(1, 20)):
+                content[position] = generator.integers(0, 256)
+            if generator.random() < 0.2:
+                content = content[: generator.integers(0, len(content))]
+            Path(f"fuzz/{number:03d}.png").write_bytes(content)
+        assert main(["predict", str(detector_file), "fuzz", "photos", "-o", "a.csv"]) == 0
+        rows = table("a.csv")
+        assert len(rows) == 310
+        assert all(bool(row["error"]) != bool(row["verdict"]) for row in rows)
+        assert 0 < sum(bool(row["error"]) for row in rows) < 310
