@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
@@ -99,10 +100,13 @@ class TrainSettings:
         self.dataset.check_training()
         for key, least in (("seed", 0), ("max_epochs", 1), ("batch_size", 2)):
             _at_least(self, key, least)
+        _check_name(self.name)
         _check_perturb(self.perturb)
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"learning_rate must be above 0, not {self.learning_rate}.")
+            raise UserError(
+                f"learning_rate must be a finite number above 0, not {self.learning_rate}."
+            )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas must be two numbers in [0, 1), not {list(self.betas)}.")
 
@@ -164,6 +168,7 @@ class GenerateSettings:
             ("batch_size", 2),
         ):
             _at_least(self, key, least)
+        _check_name(self.name)
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
         for key in ("real", "source"):
             name = getattr(self, key)
@@ -225,6 +230,16 @@ S = TypeVar("S", TrainSettings, GenerateSettings, EvaluateSettings)
 def _at_least(settings: object, key: str, least: int) -> None:
     if getattr(settings, key) < least:
         raise UserError(f"{key} must be at least {least}, not {getattr(settings, key)}.")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that would make a run of ``outputs`` itself, or of a folder beside it."""
+    path = PurePath(name)
+    if not path.parts or ".." in path.parts or path.is_absolute():
+        raise UserError(
+            f"name must be that of a folder below outputs, not {name!r}: for any other folder "
+            "take hydra.run.dir=FOLDER."
+        )
 
 
 def _check_perturb(names: list[str]) -> None:

@@ -96,6 +96,9 @@ def job(work: Callable[[], None]) -> None:
         else:
             work()
     except Exception as error:
+        # The folder that Hydra made for it; not one with anything in it.
+        with suppress(OSError):
+            folder.rmdir()
         if _is_sweep():
             log.error("%s failed: %s", runs.shown(folder), sentence(error))
             raise
@@ -197,7 +200,13 @@ def sentence(error: Exception) -> str:
         guess = f"did you mean {close[0]}?" if close else f"{_program()} --cfg job shows all."
         return f"There is no setting {key}: {guess}"
     if isinstance(cause, OmegaConfBaseException) and key:
-        return f"{key}: {str(cause).splitlines()[0]}."
+        return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
+    if isinstance(error, HydraException) and str(error).startswith("Ambiguous value"):
+        given = str(error).split("'")[1]
+        return f"{given} has several values: add -m for a job with each; a list is KEY=[A,B]."
+    if isinstance(error, HydraException) and "No match in the defaults list" in str(error):
+        group = str(error).split("'")[1]
+        return f"There is no group {group}: {_program()} --help shows all."
     if isinstance(error, UserError | HydraException):
         return " ".join(str(error).split())
     return f"{type(error).__name__}: {error}"
@@ -249,6 +258,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
                 "outputs."
             )
     hydra = _load(record / "hydra.yaml").hydra
+    if key == "sample" and hydra.job.config_name != "generate":
+        raise UserError(f"sample={folder} is no run of generate.py: name one that is.")
     options = ["--config-name", str(hydra.job.config_name)]
     for place in hydra.runtime.config_sources:
         if place.provider == "command-line":

@@ -102,6 +102,9 @@ def test_blur_noise_has_the_strengths_of_its_parts() -> None:
         ("dataset.resize_filter=magic", "dataset.resize_filter: .*lanczos"),
         ("trainer.precision=int8", "trainer.precision: .*bf16"),
         ("no sense", "Cannot read 'no sense'"),
+        ("betas=0.5", r"betas: .*[^.]\.$"),
+        ("seed=1,2", "seed=1,2 has several values: add -m"),
+        ("generator=dcgan", "There is no group generator: "),
     ],
 )
 def test_what_does_not_compose_is_told_in_one_sentence(override: str, said: str) -> None:
@@ -121,6 +124,10 @@ def test_what_does_not_compose_is_told_in_one_sentence(override: str, said: str)
         "batch_size=1",
         "learning_rate=0",
         "learning_rate=inf",
+        "name=",
+        "name=.",
+        "name=../elsewhere",
+        "name=/elsewhere",
         "betas=[0.5]",
         "betas=[0.5,1.0]",
         "trainer.devices=0",

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from forensics.data import demo
 from forensics.errors import UserError
+from forensics.progress import Progress
 
 SOURCES = tuple(demo.DEMO_SOURCES)
 GENERATED = SOURCES[1:]
@@ -53,8 +54,23 @@ def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "render", flat)
 
 
-def _interrupt() -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the progress of every build counts, after how many there are to do."""
+    counted: list[int] = []
+    begin = Progress.__init__
+
+    def beginning(self: Progress, label: str, total: int) -> None:
+        counted.append(total)
+        begin(self, label, total)
+
+    monkeypatch.setattr(Progress, "__init__", beginning)
+    monkeypatch.setattr(Progress, "advance", lambda self: counted.append(1))
+    return counted
 
 
 def _names(root: Path) -> list[str]:
@@ -102,15 +118,15 @@ class TestBuild:
         assert _names(built) == sorted(SOURCES)
 
     @pytest.mark.usefixtures("drawn_at_once")
-    def test_progress_counts_written_images_and_a_second_call_writes_none(
-        self, tmp_path: Path
+    def test_progress_counts_written_images_and_a_second_call_writes_and_shows_none(
+        self, tmp_path: Path, shown: list[int]
     ) -> None:
-        calls: list[None] = []
-        counts = {"demo_real": 5, "demo_pggan": 3}
-        demo.build_demo(tmp_path, counts, lambda: calls.append(None))
-        assert len(calls) == 8
+        demo.build_demo(tmp_path, {"demo_pggan": 3})
+        demo.build_demo(tmp_path, {"demo_real": 5, "demo_pggan": 3})
+        assert shown == [3, 1, 1, 1, 5, 1, 1, 1, 1, 1]
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
-        demo.build_demo(tmp_path, {"demo_real": 4, "demo_pggan": 3}, _interrupt)
+        demo.build_demo(tmp_path, {"demo_real": 4, "demo_pggan": 3})
+        assert len(shown) == 10
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
 
     @pytest.mark.usefixtures("drawn_at_once")
@@ -134,14 +150,17 @@ class TestBuild:
 
     @pytest.mark.usefixtures("drawn_at_once")
     def test_an_interrupted_build_leaves_no_folder_and_keeps_the_old_one(
-        self, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            demo.build_demo(tmp_path, {"demo_real": 40}, _interrupt)
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(Progress, "advance", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                demo.build_demo(tmp_path, {"demo_real": 40})
         assert _names(tmp_path) == []
         demo.build_demo(tmp_path, {"demo_real": 2})
+        monkeypatch.setattr(Progress, "advance", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            demo.build_demo(tmp_path, {"demo_real": 40}, _interrupt)
+            demo.build_demo(tmp_path, {"demo_real": 40})
         assert len(_read(tmp_path / "demo_real")) == 2
 
     @pytest.mark.usefixtures("drawn_at_once")
@@ -153,17 +172,15 @@ class TestBuild:
         assert _names(tmp_path) == ["demo_real"]
 
     @pytest.mark.usefixtures("drawn_at_once")
-    def test_two_builds_at_once_end_with_one_whole_folder(self, tmp_path: Path) -> None:
-        calls: list[None] = []
+    def test_two_builds_at_once_end_with_one_whole_folder(
+        self, tmp_path: Path, shown: list[int]
+    ) -> None:
         with ThreadPoolExecutor(2) as pool:
             for build in [
-                pool.submit(
-                    demo.build_demo, tmp_path, {"demo_real": 30}, lambda: calls.append(None)
-                )
-                for _ in range(2)
+                pool.submit(demo.build_demo, tmp_path, {"demo_real": 30}) for _ in range(2)
             ]:
                 build.result()
-        assert len(calls) == 30
+        assert shown == [30] + 30 * [1]
         assert len(_read(tmp_path / "demo_real")) == 30
 
     @pytest.mark.parametrize("text", [None, "", "[]", '{"toy": false}', '{"toy": true}'])

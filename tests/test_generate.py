@@ -355,6 +355,16 @@ class TestErrors:
         assert run(f"{key}=nowhere", again=True) == 1
         assert f"{key}=nowhere is no folder of a run" in capfd.readouterr().err
 
+    def test_of_sampling_a_run_of_another_program(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        record = tmp_path / "outputs" / "x" / ".hydra"
+        record.mkdir(parents=True)
+        (record / "overrides.yaml").write_text("[]")
+        (record / "hydra.yaml").write_text("hydra: {job: {config_name: train}}")
+        assert run("sample=outputs/x", again=True) == 1
+        assert "sample=outputs/x is no run of generate.py" in capfd.readouterr().err
+
     def test_of_sampling_a_run_that_is_not_whole(
         self,
         run: Run,

@@ -190,6 +190,12 @@ class TestErrors:
         assert re.search(said, err)
         assert len(err.strip().splitlines()) == 1
 
+    def test_that_are_told_before_anything_is_done_leave_nothing(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        assert run("seed=-1") == 1
+        assert list((tmp_path / "outputs").iterdir()) == []
+
     def test_show_their_traceback_when_asked(
         self, run: Run, capfd: pytest.CaptureFixture[str]
     ) -> None:

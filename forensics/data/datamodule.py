@@ -18,7 +18,6 @@ from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import DatasetSettings, Part, Split, split_sources
 from forensics.errors import UserError
 from forensics.preprocess import Draws, Preprocess, Preprocessed
-from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -195,8 +194,7 @@ class FaceData(pl.LightningDataModule):
                 + (settings.train_count if name in (*settings.real, *settings.train_on) else 0)
                 for name in names
             }
-            with Progress("render the toy faces", sum(counts.values())) as progress:
-                build_demo(Path(settings.root), counts, progress.advance)
+            build_demo(Path(settings.root), counts)
         preparation = Preparation(
             settings.image_size,
             settings.resize_filter,

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from forensics.errors import UserError
+from forensics.progress import Progress
 
 RENDER_VERSION = 2
 """Part of every image's seed and of ``source.json``: raise it when any pixel changes."""
@@ -656,10 +657,8 @@ def render(source: str, index: int) -> NDArray[np.uint8]:
 # ------------------------------------------------------------------------------------ folders
 
 
-def build_demo(
-    root: Path, counts: Mapping[str, int], on_image: Callable[[], None] = lambda: None
-) -> None:
-    """Make the folders of demo images that are not there yet, on all cores.
+def build_demo(root: Path, counts: Mapping[str, int]) -> None:
+    """Make the folders of demo images that are not there yet, on all cores, and show progress.
 
     A folder ``<root>/<source>`` holds ``000000.png`` and so on, and ``source.json``; its last
     images are the same however many there are. It appears whole or not at all, whenever the
@@ -669,7 +668,6 @@ def build_demo(
     Args:
         root: made if missing.
         counts: source, a key of ``DEMO_SOURCES``, to the number of images it needs, >= 1.
-        on_image: called in the calling thread, once for each image written.
 
     Raises:
         UserError: if a source is unknown, a count is not positive, or a folder of that name
@@ -691,8 +689,9 @@ def build_demo(
             return
         pool = ThreadPoolExecutor(os.cpu_count())  # NumPy and Pillow leave Python's lock free
         try:
-            for source, count in missing.items():
-                _build_source(root, source, count, pool, on_image)
+            with Progress("render the toy faces", sum(missing.values())) as progress:
+                for source, count in missing.items():
+                    _build_source(root, source, count, pool, progress)
         finally:
             pool.shutdown(cancel_futures=True)  # no thread writes any more
             _remove_leftovers(root)
@@ -730,12 +729,12 @@ def _write_image(folder: Path, source: str, count: int, number: int) -> None:
 
 
 def _build_source(
-    root: Path, source: str, count: int, pool: ThreadPoolExecutor, on_image: Callable[[], None]
+    root: Path, source: str, count: int, pool: ThreadPoolExecutor, progress: Progress
 ) -> None:
     new, old = (root / f".demo-{age}-{source}" for age in ("new", "old"))
     new.mkdir()
     for _ in pool.map(partial(_write_image, new, source, count), range(count)):
-        on_image()
+        progress.advance()
     manifest = {
         "toy": True,
         "generator": None if source == "demo_real" else source.removeprefix("demo_"),

@@ -17,7 +17,6 @@ from forensics.data.images import ResizeFilter
 from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import Part
 from forensics.errors import UserError
-from forensics.progress import Progress
 
 DEMO_FACES = 1400
 """As many as ``dataset=demo`` has reals, so that both share them."""
@@ -60,8 +59,7 @@ def open_faces(name: str, settings: FacesSettings, cache_dir: Path) -> Source:
     """
     root = Path(settings.root)
     if name in DEMO_SOURCES:
-        with Progress("render the toy faces", DEMO_FACES) as progress:
-            build_demo(root, {name: DEMO_FACES}, progress.advance)
+        build_demo(root, {name: DEMO_FACES})
     preparation = Preparation(
         settings.image_size,
         settings.resize_filter,

@@ -164,15 +164,15 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
     """
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder {folder} for the source {name}: put its images there, or name "
-            f"another with dataset.root or +dataset.folders.{name}=FOLDER."
+            f"There is no folder {folder} for the source {name}: put its images there, or correct "
+            f"dataset.root (train.py also takes +dataset.folders.{name}=FOLDER)."
         )
     files = list_images(folder)
     if not files:
         raise UserError(
             f"The folder {folder} of the source {name} has no .jpg, .png or .webp file "
-            f"(links are not followed): put images there, or name another folder with "
-            f"+dataset.folders.{name}=FOLDER."
+            f"(links are not followed): put images there, or correct dataset.root (train.py also "
+            f"takes +dataset.folders.{name}=FOLDER)."
         )
     size, filter_, min_side, _ = preparation
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}"
