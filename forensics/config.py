@@ -208,6 +208,7 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         _at_least(self, "seed", 0)
+        _check_name(self.name)
         _check_perturb(self.perturb)
         if not self.detectors:
             raise UserError("detector is empty: name a run's folder with detector=FOLDER.")

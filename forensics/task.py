@@ -95,10 +95,10 @@ class DetectorTask(pl.LightningModule):
         """Look at the loss now and then: on a GPU each look waits for the device."""
         finite = self.trainer.strategy.reduce_boolean_decision(bool(self._all_finite))
         if not finite:
+            kept = "; checkpoints of earlier epochs are kept" if self.current_epoch else ""
             raise UserError(
                 f"The loss is no longer a finite number in epoch {self.current_epoch + 1}: lower "
-                f"learning_rate (now {self._learning_rate}); checkpoints of earlier epochs are "
-                "kept."
+                f"learning_rate (now {self._learning_rate}){kept}."
             )
 
     def on_train_epoch_end(self) -> None:

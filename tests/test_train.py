@@ -239,6 +239,24 @@ class TestErrors:
         for tensor in weights(folder).values():
             assert tensor.isfinite().all()
 
+    def test_a_score_that_is_no_number_names_its_image(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        step = DetectorTask.test_step
+
+        def breaking(self: DetectorTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+            step(self, batch, batch_idx)
+            self._scored[-1][1][0] = float("nan")
+
+        monkeypatch.setattr(DetectorTask, "test_step", breaking)
+        assert run("name=x") == 1
+        said = capfd.readouterr().err
+        assert re.search(
+            r"images got a score that is no finite number, the first real/020\.png", said
+        )
+        assert not (tmp_path / "outputs" / "x" / "result.json").exists()
+
     def test_a_full_disk_keeps_the_checkpoint_before(
         self,
         run: Run,
@@ -309,14 +327,15 @@ class TestResume:
         self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert run("name=x") == 0
-        before = (tmp_path / "outputs" / "x" / "result.json").read_bytes()
+        result = tmp_path / "outputs" / "x" / "result.json"
+        before = result.read_bytes()
         assert run("name=x", "seed=5") == 1
         assert "outputs/x holds a whole run" in capfd.readouterr().err
-        (tmp_path / "outputs" / "x" / "result.json").unlink()
+        assert result.read_bytes() == before
+        result.unlink()
         assert run("name=x", "seed=5") == 1
         assert "go on with it by resume=outputs/x" in capfd.readouterr().err
         assert not (tmp_path / "outputs" / "x" / "failed.json").exists()
-        assert before
 
     def test_other_images_than_it_began_with_are_refused_and_nothing_is_lost(
         self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -501,13 +520,13 @@ class TestSeveral:
         for folder in (first, again):
             assert (folder / "result.json").exists()
 
-    def test_two_devices_see_every_image_once_and_measure_the_same(
+    def test_two_devices_learn_the_same_see_every_image_once_and_measure_the_same(
         self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        # Nothing is learned, so that both test the very same weights, and BatchNorm's statistics
-        # are the only thing training could change: it has none of.
-        same = [*arguments, "learning_rate=1e-30", "model.channels=[8]", "trainer.precision=fp32"]
+        # Without BatchNorm, whose statistics are of each device's part on CPUs, the mean gradient
+        # of two halves of a batch is that of the whole.
+        same = [*arguments, "learning_rate=1e-3", "model.channels=[8]", "trainer.precision=fp32"]
         for devices in (1, 2):
             process = started(TRAIN, *same, f"trainer.devices={devices}", f"name=on{devices}")
             said, _ = process.communicate()
@@ -515,7 +534,8 @@ class TestSeveral:
         one, two = (read_scores(tmp_path / "outputs" / f"on{devices}") for devices in (1, 2))
         assert (one["path"] == two["path"]).all()
         assert (one["source"] == two["source"]).all()
-        np.testing.assert_allclose(one["logit"], two["logit"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one["logit"], two["logit"], rtol=1e-4, atol=1e-5)
+        assert np.ptp(one["logit"]) > 0.01
         results = [
             json.loads((tmp_path / "outputs" / f"on{n}" / "result.json").read_text())
             for n in (1, 2)
