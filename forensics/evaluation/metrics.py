@@ -10,7 +10,7 @@ Here, as everywhere, real is the positive class; AP is the one metric of the gen
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,43 +90,52 @@ class _Ranked:
         self.logits, self.labels = logits[order], labels[order]
         self._starts = np.flatnonzero(np.r_[True, np.diff(self.logits) > 0])
 
-    def cumulated(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Weight of reals and of generated in each group and all groups before it.
-
-        Args:
-            weights: ``(r, n)``, in sorted order.
-
-        Returns:
-            Two of ``(r, groups)``.
-        """
+    def weighted(self, weights: Floats) -> "_Weighted":
+        """Weigh the images: ``(r, n)``, in sorted order, each row a weighting of all."""
         real = np.add.reduceat(weights * self.labels, self._starts, axis=1)
         generated = np.add.reduceat(weights * ~self.labels, self._starts, axis=1)
-        return real.cumsum(axis=1), generated.cumsum(axis=1)
+        return _Weighted(self, weights, real.cumsum(axis=1), generated.cumsum(axis=1))
 
 
-def _auroc(ranked: _Ranked, weights: Floats) -> Floats:
+class _Weighted(NamedTuple):
+    """Ranked logits under some weightings.
+
+    Attributes:
+        ranked: the logits.
+        weights: ``(r, n)``, in sorted order.
+        real: ``(r, groups)`` weight of reals in each group and all groups before it.
+        generated: the same of generated images.
+    """
+
+    ranked: _Ranked
+    weights: Floats
+    real: Floats
+    generated: Floats
+
+
+def _auroc(images: _Weighted) -> Floats:
     """Chance that a real scores above a generated image, ties counting half; ``(r,)``."""
-    real, generated = ranked.cumulated(weights)
+    _, _, real, generated = images
     before = np.pad(generated, ((0, 0), (1, 0)))[:, :-1]
     in_group = np.diff(real, axis=1, prepend=0)
     wins = (in_group * (before + generated) / 2).sum(axis=1)
     return np.asarray(wins / (real[:, -1] * generated[:, -1]))
 
 
-def _ap_generated(ranked: _Ranked, weights: Floats) -> Floats:
+def _ap_generated(images: _Weighted) -> Floats:
     """Average precision of finding the generated images, lowest logits first; ``(r,)``."""
-    real, generated = ranked.cumulated(weights)
+    _, _, real, generated = images
     found = real + generated
     precision = np.divide(generated, found, out=np.zeros_like(found), where=found > 0)
     recall_steps = np.diff(generated, axis=1, prepend=0) / generated[:, -1:]
     return np.asarray((precision * recall_steps).sum(axis=1))
 
 
-def _eer(ranked: _Ranked, weights: Floats) -> Floats:
+def _eer(images: _Weighted) -> Floats:
     """Error rate at the point of the ROC curve, drawn straight between its corners, where as
     large a share of the reals as of the generated is called wrongly; ``(r,)``.
     """  # noqa: D205
-    real, generated = ranked.cumulated(weights)
+    _, _, real, generated = images
     # A threshold just above a group calls all up to it generated.
     missed_real = np.pad(real / real[:, -1:], ((0, 0), (1, 0)))
     missed_generated = 1 - np.pad(generated / generated[:, -1:], ((0, 0), (1, 0)))
@@ -137,11 +146,12 @@ def _eer(ranked: _Ranked, weights: Floats) -> Floats:
     return np.asarray((low + (high - low) * -gap_before / (gap_after - gap_before))[:, 0])
 
 
-def _ece(ranked: _Ranked, weights: Floats) -> Floats:
+def _ece(images: _Weighted) -> Floats:
     """Expected calibration error of the probability of real, 15 equal bins; ``(r,)``.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, of the positive class's probability.
     """
+    ranked, weights, _, _ = images
     probabilities = sigmoid(ranked.logits)
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     # The bins of sorted logits are sorted: each is one stretch.
@@ -155,7 +165,7 @@ def sigmoid(logits: NDArray[np.floating]) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
 
 
-_RANKING: dict[str, Callable[[_Ranked, Floats], Floats]] = {
+_RANKING: dict[str, Callable[[_Weighted], Floats]] = {
     "auroc": _auroc,
     "ap_generated": _ap_generated,
     "eer": _eer,
@@ -182,8 +192,8 @@ def _ranked(real_logits: NDArray[np.floating], generated_logits: NDArray[np.floa
 
 
 def _values(ranked: _Ranked) -> dict[str, float]:
-    once = np.ones((1, len(ranked.logits)))
-    return {name: float(metric(ranked, once)[0]) for name, metric in _RANKING.items()}
+    once = ranked.weighted(np.ones((1, len(ranked.logits))))
+    return {name: float(metric(once)[0]) for name, metric in _RANKING.items()}
 
 
 def ranking(
@@ -216,11 +226,15 @@ def ranking(
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
         weights = np.empty((count, n + m))
-        # Resampling within a class: how often each of its images is drawn.
-        weights[:, ranked.labels] = generator.multinomial(n, np.full(n, 1 / n), count)
-        weights[:, ~ranked.labels] = generator.multinomial(m, np.full(m, 1 / m), count)
+        for of_class in (ranked.labels, ~ranked.labels):
+            places = np.flatnonzero(of_class)
+            for row in weights:
+                # How often each of a class's images is drawn; a multinomial is much slower.
+                drawn = generator.integers(0, len(places), len(places))
+                row[places] = np.bincount(drawn, minlength=len(places))
+        resample = ranked.weighted(weights)
         for name, metric in _RANKING.items():
-            resampled[name].append(metric(ranked, weights))
+            resampled[name].append(metric(resample))
     metrics: dict[str, Any] = {}
     for name, value in values.items():
         low, high = np.percentile(np.concatenate(resampled[name]), [2.5, 97.5])
@@ -241,7 +255,7 @@ def oracle_threshold(
     """
     logits = np.concatenate([real_logits, generated_logits])
     ranked = _Ranked(logits, np.arange(len(logits)) < len(real_logits))
-    real, generated = ranked.cumulated(np.ones((1, len(logits))))
+    _, _, real, generated = ranked.weighted(np.ones((1, len(logits))))
     # Below the first group, then above each: what lies from there on is called real.
     rates = np.r_[1, 1 - real[0] / real[0, -1] + generated[0] / generated[0, -1]]
     edges = np.r_[np.unique(logits), np.nextafter(logits.max(), np.inf, dtype=logits.dtype)]
