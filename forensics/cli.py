@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from forensics.errors import UserError
+from forensics.export import FORMATS, export, write_card
 from forensics.launch import INTERRUPTED, sentence
 from forensics.predict import gather, predict, summary
 from forensics.reports.report import write_report
@@ -110,5 +111,26 @@ def run_predict(given: argparse.Namespace) -> None:
         )
 
 
-COMMANDS: list[Callable[[Commands], None]] = [add_predict, add_report]
+def add_export(commands: Commands) -> None:
+    """``forensics export``."""
+    parser = commands.add_parser("export", help="write a detector for other programs, with a card")
+    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="beside the detector by default"
+    )
+    parser.set_defaults(run=run_export)
+
+
+def run_export(given: argparse.Namespace) -> None:
+    """Write the file and its card, and say how far its probabilities are from the original's."""
+    source = Path(given.detector)
+    detector = Detector.load(source)
+    folder = given.output or (source if source.is_dir() else source.parent) / "export"
+    path, difference = export(detector, given.format, folder)
+    print(f"{path}: probabilities differ from the original's by {difference:.1e} at most")
+    print(write_card(folder, detector, source))
+
+
+COMMANDS: list[Callable[[Commands], None]] = [add_predict, add_export, add_report]
 """One function for each command: it adds a parser whose ``run`` is set to what runs it."""

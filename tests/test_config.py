@@ -185,7 +185,7 @@ LAYERS = [
     ["task"],
     ["evaluation"],
     ["generator_task", "reports", "scoring"],
-    ["sampling", "config", "callbacks", "predict"],
+    ["sampling", "config", "callbacks", "predict", "export"],
     ["checkpoints", "launch"],
     ["trainer", "sweeps"],
     ["cli"],

@@ -19,7 +19,7 @@ def table_1(result: Mapping[str, Any]) -> str:
             title = f"{pair['real']} + {pair['generator']} ({seen})"
             counts = f"{pair['n_real']}+{pair['n_generated']}"
             at = pair[f"at_{name}"]
-            cells = "".join(f"{_cell(at, metric):>21}" for metric in ("acc", "tpr", "tnr"))
+            cells = "".join(f"{cell(at, metric):>21}" for metric in ("acc", "tpr", "tnr"))
             lines.append(f"{title:<34}{counts:>13}{cells}")
         lines.append("")
     return "\n".join(lines).rstrip()
@@ -34,7 +34,8 @@ def _title(threshold: str) -> str:
     return f"threshold that calls {rate:.0%} of the validation reals generated"
 
 
-def _cell(metrics: Mapping[str, Any], name: str) -> str:
+def cell(metrics: Mapping[str, Any], name: str) -> str:
+    """A metric and its interval in percent, or a dash where it is not defined."""
     if metrics[name] is None:
         return "-"
     low, high = metrics[f"{name}_interval"]
@@ -60,7 +61,7 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
     rows = [["test pair", "detector", "n", *(name.upper() for name in rankings)]]
     for result in results:
         for pair in result["pairs"]:
-            cells = [_cell(pair["ranking"], name) for name in rankings]
+            cells = [cell(pair["ranking"], name) for name in rankings]
             rows.append([*_named(pair, result), *cells])
     if len(rows) > 1:
         tables.append(_aligned(rows))
@@ -68,7 +69,7 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
             rows = [["test pair", "detector", "n", "ACC", "TPR", "TNR"]]
             for result in results:
                 for pair in result["pairs"]:
-                    cells = [_cell(pair[f"at_{name}"], metric) for metric in ("acc", "tpr", "tnr")]
+                    cells = [cell(pair[f"at_{name}"], metric) for metric in ("acc", "tpr", "tnr")]
                     rows.append([*_named(pair, result), *cells])
             tables.append(f"{_title(name)}\n{_aligned(rows)}")
     rows = [["perturbed: called generated, %", "detector", "n", *(_short(n) for n in columns)]]

@@ -1,0 +1,109 @@
+"""`forensics export`: the file scores as the detector does, and the card says what it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SIZE
+from scipy.special import expit
+
+from forensics import export as module
+from forensics.cli import main
+from forensics.model_files import load_model
+from forensics.scoring import DETECTORS, Detector
+
+ONNX = ("onnx", "onnxruntime", "onnxscript")
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(one) is None for one in ONNX), reason="needs the extra export"
+)
+
+
+def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(7).integers(0, 256, (count, 3, SIZE, SIZE), np.uint8)
+
+
+def original(detector_file: Path, batch: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> object:
+    """Worked out from the network and temperature alone."""
+    network, card, _ = load_model(detector_file, DETECTORS)
+    with torch.no_grad():
+        logits = network(torch.from_numpy(batch) / 127.5 - 1).double().numpy()
+    return pytest.approx(expit(logits / card["temperature"]), abs=1e-6)
+
+
+class TestFormats:
+    @needs_onnx
+    @pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_onnx_scores_grey_levels_in_batches_of_any_size(
+        self, detector_file: Path, count: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import onnx
+        import onnxruntime
+
+        assert main(["export", str(detector_file.parent), "--format", "onnx"]) == 0
+        path = detector_file.parent / "export" / "detector.onnx"
+        onnx.checker.check_model(path, full_check=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"images": images(count)})
+        assert got == original(detector_file, images(count))
+        said = re.search(r"by (\S+) at most", capsys.readouterr().out)
+        assert said is not None
+        assert float(said[1]) < 1e-5
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_torch_export_does_too(self, detector_file: Path, count: int) -> None:
+        assert main(["export", str(detector_file), "--format", "torch-export"]) == 0
+        path = detector_file.parent / "export" / "detector.pt2"
+        got = torch.export.load(path).module()(torch.from_numpy(images(count)))
+        assert got.detach().numpy() == original(detector_file, images(count))
+
+    def test_safetensors_is_the_detector_again(self, detector_file: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "elsewhere" / "deep"
+        given = ["export", str(detector_file), "--format", "safetensors", "-o", str(folder)]
+        assert main(given) == 0
+        again = Detector.load(folder / "detector.safetensors")
+        assert again.card == Detector.load(detector_file).card
+        assert again.sha256 == Detector.load(detector_file).sha256
+
+    def test_a_missing_package_is_said_with_what_to_install(
+        self,
+        detector_file: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+        assert main(["export", str(detector_file), "--format", "onnx"]) == 1
+        assert "needs onnx, onnxscript, onnxruntime: pip install" in capsys.readouterr().err
+
+
+class TestModelCard:
+    def test_it_says_sources_thresholds_and_limits(self, detector_file: Path) -> None:
+        assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
+        text = (detector_file.parent / "export" / "README.md").read_text()
+        for said in ("images of real (real) from those of seen", "lanczos", "## Limits", "uint8"):
+            assert said in text
+        assert "Real from 3.17997e-22 on" in text  # expit(-99 / 2)
+
+    def test_results_of_the_run_stand_in_it(self, detector_file: Path) -> None:
+        at = {
+            key: value
+            for name in ("acc", "tpr", "tnr")
+            for key, value in ((name, 0.5), (f"{name}_interval", [0.25, 0.75]))
+        }
+        pair = {
+            "real": "real", "generator": "unseen", "seen": False, "n_real": 3, "n_generated": 4,
+            "at_0.5": at,
+        }  # fmt: skip
+        result = {"thresholds": {"0.5": 0.0}, "pairs": [pair]}
+        (detector_file.parent / "result.json").write_text(json.dumps(result))
+        assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
+        text = (detector_file.parent / "export" / "README.md").read_text()
+        cells = " | ".join(["50.0 [25.0, 75.0]"] * 3)
+        assert f"| real + unseen (unseen) | 3+4 | 0.5 | {cells} |" in text
