@@ -23,7 +23,7 @@ from forensics.runs import CHECKPOINTS, shown
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
-CHANGEABLE = ("max_epochs", "trainer", "name", "resume", "cache_dir", "images", "source")
+CHANGEABLE = ("max_epochs", "trainer", "name", "resume", "cache_dir", "audit", "images", "source")
 """Settings, or groups of them, that may change when a run is resumed: training is the same."""
 
 

@@ -170,6 +170,7 @@ LAYERS = [
     ["preprocess", "runs", "model_files"],
     ["detectors", "generators"],
     ["data.images"],
+    ["data.duplicates", "data.metadata"],
     ["data.demo"],
     ["data.sources"],
     ["data.splits"],
@@ -181,6 +182,7 @@ LAYERS = [
     ["sampling", "config", "callbacks"],
     ["checkpoints", "launch"],
     ["trainer"],
+    ["cli"],
 ]
 
 

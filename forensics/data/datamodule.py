@@ -169,7 +169,6 @@ class FaceData(pl.LightningDataModule):
             return
         settings = self.settings
         names = [*settings.real, *settings.generators]
-        root = Path(settings.root)
         if settings.toy:
             counts = {
                 name: settings.test_count
@@ -177,7 +176,7 @@ class FaceData(pl.LightningDataModule):
                 for name in names
             }
             with Progress("render the toy faces", sum(counts.values())) as progress:
-                build_demo(root, counts, progress.advance)
+                build_demo(Path(settings.root), counts, progress.advance)
         preparation = Preparation(
             settings.image_size,
             settings.resize_filter,
@@ -185,10 +184,7 @@ class FaceData(pl.LightningDataModule):
             settings.max_rejected_share,
         )
         self.sources = [
-            open_source(
-                name, Path(settings.folders.get(name, root / name)), preparation, self._cache_dir
-            )
-            for name in names
+            open_source(name, settings.folder(name), preparation, self._cache_dir) for name in names
         ]
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:
