@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from forensics.atomic import atomic
+from forensics.data.prepare import MANIFEST, prepare
 from forensics.data.sources import repetitions
 from forensics.errors import UserError
 from forensics.evaluation.audit import audit, audit_folders
@@ -53,6 +54,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(sentence(error), file=sys.stderr)
         return 1
     return 0
+
+
+def add_prepare(commands: Commands) -> None:
+    """``forensics prepare``: what was downloaded becomes a source."""
+    parser = commands.add_parser(
+        "prepare",
+        help="make a source of a folder, a zip or tar archive, or parquet",
+        description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
+        "into a folder below the root, with a manifest that says what each is and why others "
+        "were left out.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
+    parser.add_argument("input", metavar="INPUT", type=Path, help="folder, zip, tar or parquet")
+    parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
+    parser.add_argument(
+        "--min-side",
+        type=int,
+        default=128,
+        help="images with a shorter side in pixels are left out (%(default)s)",
+    )
+    parser.set_defaults(run=run_prepare)
+
+
+def run_prepare(given: argparse.Namespace) -> None:
+    """Prepare a source and say what became of its files."""
+    folder, accepted, rejected = prepare(given.source, given.input, given.root, given.min_side)
+    print(f"{accepted} images in {folder}, listed in {folder / MANIFEST}")
+    if rejected:
+        name, reason = rejected[0]
+        print(f"{len(rejected)} files left out, the first {name!r} ({reason})")
 
 
 def add_audit(commands: Commands) -> None:
@@ -117,5 +148,5 @@ def run_audit(given: argparse.Namespace) -> None:
     print(f"\nWritten to {given.out}: audit.json, duplicates.csv, spectra.png")
 
 
-COMMANDS: list[Callable[[Commands], None]] = [add_audit]
+COMMANDS: list[Callable[[Commands], None]] = [add_prepare, add_audit]
 """One function for each command: it adds a parser whose ``run`` is set to what runs it."""

@@ -173,6 +173,7 @@ LAYERS = [
     ["data.duplicates", "data.metadata"],
     ["data.demo"],
     ["data.sources"],
+    ["data.prepare"],
     ["data.splits"],
     ["data.datamodule"],
     ["data.faces"],

@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -45,6 +45,7 @@ R = TypeVar("R")
 _DIGEST_BYTES = 16
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
 _CHECKED_ROWS = 32
+_AT_ONCE = 256
 
 
 class Preparation(NamedTuple):
@@ -305,7 +306,7 @@ def _build(
     """Decode and resize the files into the folder ``unfinished``."""
 
     def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
-        if _as_text(file.path) != file.path:
+        if as_text(file.path) != file.path:
             return None, "its name is no UTF-8"
         try:
             image, flag = decode(folder / file.path, preparation.min_side)
@@ -320,11 +321,11 @@ def _build(
 
     table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
     with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:
-        for file, (row, note) in zip(files, _in_order(prepare, files), strict=True):
+        for file, (row, note) in zip(files, in_order(prepare, files, _AT_ONCE), strict=True):
             if row is not None:
                 out.write(row.tobytes())
             accepted = row is not None
-            table["path"].append(_as_text(file.path))
+            table["path"].append(as_text(file.path))
             table["bytes"].append(file.bytes)
             table["mtime_ns"].append(file.mtime_ns)
             table["digest"].append(None if row is None else _digest(row))
@@ -343,7 +344,7 @@ def _build(
         _to_disk(out)
 
 
-def _as_text(name: str) -> str:
+def as_text(name: str) -> str:
     """A file's name as it can be written, also where its bytes are no UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
@@ -365,8 +366,8 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
 ]
 
 
-def _in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
-    """Map over items on all cores, results in order, few of them at once in memory.
+def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[R]:
+    """Map over items on all cores, results in order, so many of them at once in memory.
 
     Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
     threads are as fast as two processes, which would have to import torch first.
@@ -374,7 +375,7 @@ def _in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         rest = iter(items)
-        pending = deque(pool.submit(work, item) for item in islice(rest, 256))
+        pending = deque(pool.submit(work, item) for item in islice(rest, at_once))
         while pending:
             yield pending.popleft().result()
             pending.extend(pool.submit(work, item) for item in islice(rest, 1))
