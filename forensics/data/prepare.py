@@ -253,7 +253,7 @@ def _ranked(names: list[str]) -> list[int]:
 
 def _refusal(name: str, size: int, *, link: bool = False) -> str:
     """Why a file is not even read, or ""."""
-    if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
+    if name.startswith("/") or ".." in _parts(name):
         return "its name leads out of the archive"
     if link:
         return "a link"
@@ -262,8 +262,13 @@ def _refusal(name: str, size: int, *, link: bool = False) -> str:
     return ""
 
 
+def _parts(name: str) -> list[str]:
+    """Folders and file of a name, also of one that Windows wrote."""
+    return name.replace("\\", "/").split("/")
+
+
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part != ".." for part in name.split("/") if part != ".")
+    return any(part.startswith(".") and part not in (".", "..") for part in _parts(name))
 
 
 def _from_folder(given: Path) -> Items:
@@ -375,6 +380,8 @@ def _from_tar(given: Path) -> Items:
             tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header) as archive,
         ):
             yield archive, (m for m in archive if not m.isdir() and not _is_hidden(m.name))
+            while stream.read(2**20):
+                pass  # to its end, where the checksum is
 
     with members() as (_, found):
         ranks = _ranked([member.name for member in found])

@@ -130,7 +130,7 @@ def list_images(folder: Path) -> list[ImageFile]:
     """List the image files below a folder, sorted by relative path.
 
     Hidden files and files without a suffix of `SUFFIXES` are passed over, and links are not
-    followed: they could lead anywhere.
+    followed: they could lead anywhere. Nor are pipes and devices opened: they could have no end.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -143,7 +143,7 @@ def list_images(folder: Path) -> list[ImageFile]:
                     continue
                 if entry.is_dir():
                     yield from walk(entry.path, f"{prefix}{entry.name}/")
-                elif f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
+                elif entry.is_file() and f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
                     stat = entry.stat()
                     yield ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
 
