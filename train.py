@@ -21,6 +21,7 @@ from forensics import checkpoints, config, launch, runs, sweeps
 from forensics.config import TrainSettings
 from forensics.data.datamodule import FaceData
 from forensics.data.images import POLICY_VERSION
+from forensics.evaluation.audit import audit_run
 from forensics.evaluation.examples import feature_space, mistakes
 from forensics.evaluation.results import (
     calibrate,
@@ -56,7 +57,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     """
     clock = [time.monotonic()]
     data, task, trainer = assemble_detector(settings, folder)
-    for note in data.split.notes:
+    audited = audit_run(data, settings.audit, settings.seed)
+    for note in [*data.split.notes, *(audited["warnings"] if audited else [])]:
         log.warning(note)
     clock.append(time.monotonic())
 
@@ -96,6 +98,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         },
         "dropped_from_training": data.split.dropped,
         "rejected_files": {source.name: len(source.rejected) for source in data.sources},
+        "audit": audited,
         "warnings": data.split.notes,
         "seconds": {"prepare": prepare, "fit": fit, "score": testing},
         **runs.provenance(trainer.strategy.root_device),

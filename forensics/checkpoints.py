@@ -24,7 +24,7 @@ from forensics.runs import CHECKPOINTS, shown
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 CHANGEABLE = (
-    "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "images", "source",
+    "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "audit", "images", "source",
 )  # fmt: skip
 """Settings, or groups of them, that may change when a run is resumed: training is the same."""
 

@@ -5,6 +5,8 @@ an ordinary one. Each command is a function that adds itself and its arguments t
 """
 
 import argparse
+import csv
+import io
 import logging
 import sys
 import traceback
@@ -12,11 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
+from forensics.atomic import atomic
+from forensics.data.prepare import MANIFEST, prepare
+from forensics.data.sources import repetitions
 from forensics.errors import UserError
+from forensics.evaluation.audit import audit, audit_folders
+from forensics.evaluation.spectra import mean_log_power
 from forensics.export import FORMATS, export, write_card
 from forensics.launch import INTERRUPTED, sentence
 from forensics.predict import gather, predict, summary
+from forensics.reports.figures import spectra
 from forensics.reports.report import write_report
+from forensics.reports.table import audit_table
+from forensics.runs import write_json
 from forensics.scoring import Detector
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -51,6 +63,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(sentence(error), file=sys.stderr)
         return 1
     return 0
+
+
+def add_prepare(commands: Commands) -> None:
+    """``forensics prepare``: what was downloaded becomes a source."""
+    parser = commands.add_parser(
+        "prepare",
+        help="make a source of a folder, a zip or tar archive, or parquet",
+        description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
+        "into a folder below the root, with a manifest that says what each is and why others "
+        "were left out.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
+    parser.add_argument("input", metavar="INPUT", type=Path, help="folder, zip, tar or parquet")
+    parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
+    parser.add_argument(
+        "--min-side",
+        type=int,
+        default=128,
+        help="images with a shorter side in pixels are left out (%(default)s)",
+    )
+    parser.set_defaults(run=run_prepare)
+
+
+def run_prepare(given: argparse.Namespace) -> None:
+    """Prepare a source and say what became of its files."""
+    folder, accepted, rejected = prepare(given.source, given.input, given.root, given.min_side)
+    print(f"{accepted} images in {folder}, listed in {folder / MANIFEST}")
+    if rejected:
+        name, reason = rejected[0]
+        print(f"{len(rejected)} files left out, the first {name!r} ({reason})")
+
+
+def add_audit(commands: Commands) -> None:
+    """``forensics audit``: what would let a detector cheat."""
+    parser = commands.add_parser(
+        "audit",
+        help="find what tells the classes apart without looking at faces, and pictures there twice",
+        description="Measures how well each trait of the files and images alone tells real from "
+        "generated, and finds copies and near-duplicates; prints a table and writes audit.json, "
+        "duplicates.csv and spectra.png.",
+    )
+    parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
+    for name in ("real", "generated"):
+        parser.add_argument(
+            f"--{name}", required=True, metavar="NAMES", help="sources, separated by commas"
+        )
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/audit"), help="folder to write into (%(default)s)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=1000, help="compared of each class (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides which (%(default)s)")
+    parser.add_argument(
+        "--cache-dir", type=Path, default=Path("outputs/cache"), help="of prepared images"
+    )
+    parser.set_defaults(run=run_audit)
+
+
+def run_audit(given: argparse.Namespace) -> None:
+    """Audit some sources, print and write what is found."""
+    sources = audit_folders(
+        given.root, given.real.split(","), given.generated.split(","), given.cache_dir
+    )
+    repeated = repetitions([one.source for one in sources])
+    result = audit(sources, repeated, given.images, given.seed)
+    given.out.mkdir(parents=True, exist_ok=True)
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(["group", "source", "path"])
+    members = np.bincount(np.concatenate(repeated[1]))
+    table.writerows(
+        sorted(
+            (int(group), one.source.name, one.source.paths[row])
+            for one, groups in zip(sources, repeated[1], strict=True)
+            for row, group in enumerate(groups)
+            if members[group] > 1
+        )
+    )
+    with atomic(given.out / "duplicates.csv") as file:
+        file.write(lines.getvalue().encode())
+    figure = spectra(
+        {
+            one.source.name: mean_log_power(one.source.rows[np.arange(len(one.source))[:256]])
+            for one in sources
+        }
+    )
+    with atomic(given.out / "spectra.png") as file:
+        figure.savefig(file, format="png", dpi=100)
+    write_json(given.out / "audit.json", result)
+    print(audit_table(result))
+    print(f"\nWritten to {given.out}: audit.json, duplicates.csv, spectra.png")
 
 
 def add_report(commands: Commands) -> None:
@@ -132,5 +236,11 @@ def run_export(given: argparse.Namespace) -> None:
     print(write_card(folder, detector, source))
 
 
-COMMANDS: list[Callable[[Commands], None]] = [add_predict, add_export, add_report]
+COMMANDS: list[Callable[[Commands], None]] = [
+    add_prepare,
+    add_audit,
+    add_predict,
+    add_export,
+    add_report,
+]
 """One function for each command: it adds a parser whose ``run`` is set to what runs it."""

@@ -18,6 +18,7 @@ from forensics.data.faces import FacesSettings
 from forensics.data.splits import DatasetSettings
 from forensics.detectors import DETECTORS, DetectorSettings
 from forensics.errors import UserError
+from forensics.evaluation.audit import AuditMode
 from forensics.evaluation.robustness import PERTURBATIONS
 from forensics.generators import GENERATORS, GeneratorSettings
 from forensics.preprocess import PREPROCESSES, Preprocess
@@ -69,6 +70,7 @@ class TrainSettings:
         preprocess: one of `forensics.preprocess.PREPROCESSES`.
         dataset: sources and their roles.
         trainer: device and precision.
+        audit: of the images before training: ``warn`` of what it finds, ``fail``, or ``off``.
         name: of the run's folder below ``outputs``.
         seed: >= 0; decides weights, validation images, order and draws.
         max_epochs: times the training images are gone through.
@@ -85,6 +87,7 @@ class TrainSettings:
     preprocess: Any
     dataset: DatasetSettings
     trainer: TrainerSettings
+    audit: AuditMode
     name: str
     seed: int
     max_epochs: int

@@ -30,38 +30,38 @@ def _pixels(*shape: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def _encoded(image: Image.Image, format_: str, **options: object) -> bytes:
+def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind: bytes, content: bytes) -> bytes:
     crc = zlib.crc32(kind + content)
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
 
 
-END = _chunk(b"IEND", b"")
+END = chunk(b"IEND", b"")
 GREY, RGB, GREY_ALPHA, RGB_ALPHA = 0, 2, 4, 6
 
 
-def _png(width: int, height: int, bits: int, colour: int, samples: bytes, *more: bytes) -> bytes:
+def png(width: int, height: int, bits: int, colour: int, samples: bytes, *more: bytes) -> bytes:
     """A PNG written by hand, with chunks of one's own between header and pixels."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     rows = b"".join(
         b"\0" + samples[start : start + len(samples) // height]
         for start in range(0, len(samples), max(1, len(samples) // height))
     )
-    body = b"".join([_chunk(b"IHDR", header), *more, _chunk(b"IDAT", zlib.compress(rows))])
+    body = b"".join([chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows))])
     return b"\x89PNG\r\n\x1a\n" + body + END
 
 
-def _image(seed: int = 0) -> Image.Image:
+def noise(seed: int = 0) -> Image.Image:
     return Image.fromarray(_pixels(24, 32, 3, seed=seed))
 
 
-def _frames() -> list[Image.Image]:
-    return [_image(1), _image(2)]
+def frames() -> list[Image.Image]:
+    return [noise(1), noise(2)]
 
 
 @pytest.fixture
@@ -89,31 +89,31 @@ class TestAccepted:
     def test_content_counts_and_not_the_name(
         self, decoded: Decode, format_: str, name: str
     ) -> None:
-        pixels, flag = decoded(_encoded(_image(), format_, **FORMATS[format_]), name)
+        pixels, flag = decoded(encoded(noise(), format_, **FORMATS[format_]), name)
         assert flag == ""
         if format_ == "jpeg":  # what it shows is what went in, but for its losses
             smooth = np.tile(np.arange(0, 240, 10, dtype=np.uint8)[:, None, None], (1, 32, 3))
-            content = _encoded(Image.fromarray(smooth), format_, quality=100)
+            content = encoded(Image.fromarray(smooth), format_, quality=100)
             assert np.abs(decoded(content, name)[0].astype(int) - smooth).max() <= 2
         else:
-            np.testing.assert_array_equal(pixels, _image())
+            np.testing.assert_array_equal(pixels, noise())
 
     @pytest.mark.parametrize("mode", ["1", "L"])
     def test_grey_is_repeated(self, decoded: Decode, mode: str) -> None:
         image = Image.fromarray(_pixels(8, 9)).convert(mode)
-        pixels, _ = decoded(_encoded(image, "png"))
+        pixels, _ = decoded(encoded(image, "png"))
         expected = np.asarray(image.convert("L"))
         np.testing.assert_array_equal(pixels, np.stack([expected] * 3, axis=2))
 
     @pytest.mark.parametrize("format_", ["jpeg", "webp"])
     def test_grey_of_other_formats_has_equal_channels(self, decoded: Decode, format_: str) -> None:
         image = Image.fromarray(np.full((8, 8), 77, np.uint8))
-        pixels, _ = decoded(_encoded(image, format_, **FORMATS[format_]))
+        pixels, _ = decoded(encoded(image, format_, **FORMATS[format_]))
         assert np.abs(pixels.astype(int) - 77).max() <= 1
 
     def test_sixteen_bit_grey_is_scaled(self, decoded: Decode) -> None:
         grey = np.array([[0, 128, 129, 257, 12_850, 32_767, 65_406, 65_407, 65_535]], np.uint16)
-        pixels, _ = decoded(_encoded(Image.fromarray(grey), "png"))
+        pixels, _ = decoded(encoded(Image.fromarray(grey), "png"))
         expected = [0, 0, 1, 1, 50, 127, 254, 255, 255]  # of 65535 / 255 = 257, rounded
         assert pixels[0, :, 0].tolist() == expected
         assert (pixels == pixels[..., :1]).all()
@@ -124,7 +124,7 @@ class TestAccepted:
         samples = np.random.default_rng(0).integers(0, 65_536, (5, 7, channels), np.uint16)
         if colour != RGB:
             samples[..., -1] = 65_535
-        pixels, _ = decoded(_png(7, 5, 16, colour, samples.astype(">u2").tobytes()))
+        pixels, _ = decoded(png(7, 5, 16, colour, samples.astype(">u2").tobytes()))
         expected = samples[..., :3] if colour != GREY_ALPHA else samples[..., :1]
         # Pillow takes the upper byte, at most one grey level from rounding.
         assert np.abs(pixels - expected / 257).max() <= 1
@@ -133,13 +133,13 @@ class TestAccepted:
         palette, indices = _pixels(256, 3), _pixels(6, 7, seed=1)
         image = Image.fromarray(indices, "P")
         image.putpalette(palette.tobytes())
-        np.testing.assert_array_equal(decoded(_encoded(image, "png"))[0], palette[indices])
+        np.testing.assert_array_equal(decoded(encoded(image, "png"))[0], palette[indices])
 
     def test_transparent_palette_entries_lie_on_white(self, decoded: Decode) -> None:
         palette, indices = _pixels(256, 3), _pixels(6, 7, seed=1) % 4
         image = Image.fromarray(indices, "P")
         image.putpalette(palette.tobytes())
-        pixels, _ = decoded(_encoded(image, "png", transparency=bytes([255, 0, 128, 255])))
+        pixels, _ = decoded(encoded(image, "png", transparency=bytes([255, 0, 128, 255])))
         alpha = np.array([255, 0, 128, 255])[indices][..., None] / 255
         expected = palette[indices] * alpha + 255 * (1 - alpha)
         np.testing.assert_allclose(pixels, expected, rtol=0, atol=1)
@@ -152,7 +152,7 @@ class TestAccepted:
         samples = _pixels(6, 7, len(mode))
         samples[0, :, -1], samples[1, :, -1] = 0, 255
         options = {"exact": True, "lossless": True} if format_ == "webp" else {}
-        pixels, _ = decoded(_encoded(Image.fromarray(samples, mode), format_, **options))
+        pixels, _ = decoded(encoded(Image.fromarray(samples, mode), format_, **options))
         alpha = samples[..., -1:] / 255
         expected = samples[..., :-1] * alpha + 255 * (1 - alpha)
         np.testing.assert_allclose(pixels, np.broadcast_to(expected, (6, 7, 3)), rtol=0, atol=1)
@@ -178,7 +178,7 @@ class TestAccepted:
         key: bytes,
         expected: list[int],
     ) -> None:
-        content = _png(3, 1, bits, colour, samples, _chunk(b"tRNS", key))
+        content = png(3, 1, bits, colour, samples, chunk(b"tRNS", key))
         assert decoded(content)[0][0].tolist() == [[value] * 3 for value in expected]
 
     @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ class TestAccepted:
     def test_cmyk_becomes_the_colour_its_inks_leave(
         self, decoded: Decode, ink: tuple[int, ...], expected: tuple[int, ...]
     ) -> None:
-        content = _encoded(Image.new("CMYK", (16, 16), ink), "jpeg", quality=100)
+        content = encoded(Image.new("CMYK", (16, 16), ink), "jpeg", quality=100)
         pixels, _ = decoded(content, "image.jpg")
         assert np.abs(pixels.astype(int) - expected).max() <= 2
 
     def test_colour_profiles_change_nothing(self, decoded: Decode) -> None:
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-        with_profile = _encoded(_image(), "png", icc_profile=lab)
+        with_profile = encoded(noise(), "png", icc_profile=lab)
         assert b"iCCP" in with_profile
-        np.testing.assert_array_equal(decoded(with_profile)[0], _image())
+        np.testing.assert_array_equal(decoded(with_profile)[0], noise())
 
     @pytest.mark.parametrize("format_", FORMATS)
     @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ class TestAccepted:
         image = quarters.repeat(8, axis=0).repeat(16, axis=1)
         exif = Image.Exif()
         exif[0x0112] = orientation
-        content = _encoded(Image.fromarray(image), format_, exif=exif, **FORMATS[format_])
+        content = encoded(Image.fromarray(image), format_, exif=exif, **FORMATS[format_])
         pixels, _ = decoded(content, "image.jpg")
         assert pixels.shape == turn(image).shape
         middle = (slice(4, None, pixels.shape[0] // 2), slice(4, None, pixels.shape[1] // 2))
@@ -242,13 +242,13 @@ class TestAccepted:
         grey = np.array([[0, 12_850], [25_700, 65_535], [257, 514]], np.uint16)
         exif = Image.Exif()
         exif[0x0112] = 6
-        pixels, _ = decoded(_encoded(Image.fromarray(grey), "png", exif=exif))
+        pixels, _ = decoded(encoded(Image.fromarray(grey), "png", exif=exif))
         expected = np.rot90(np.array([[0, 50], [100, 255], [1, 2]]), -1)
         assert pixels[..., 0].tolist() == expected.tolist()
 
     def test_of_several_jpeg_pictures_the_first_counts(self, decoded: Decode) -> None:
         first, second = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
-        content = _encoded(first, "mpo", save_all=True, append_images=[second])
+        content = encoded(first, "mpo", save_all=True, append_images=[second])
         with Image.open(io.BytesIO(content)) as image:
             assert (image.format, getattr(image, "n_frames", 1)) == ("MPO", 2)
         pixels, _ = decoded(content, "phone.jpg")
@@ -256,23 +256,23 @@ class TestAccepted:
         assert (pixels[0, 0] <= [255, 4, 4]).all()
 
     def test_a_png_without_its_end_is_flagged(self, decoded: Decode) -> None:
-        content = _encoded(_image(), "png")
+        content = encoded(noise(), "png")
         pixels, flag = decoded(content.removesuffix(END))
         assert flag == "no end mark"
-        np.testing.assert_array_equal(pixels, _image())
+        np.testing.assert_array_equal(pixels, noise())
         # What may follow the end is not ours to judge.
         assert decoded(content + b"\0" * 5000)[1] == ""
 
     def test_min_side_itself_is_accepted(self, decoded: Decode) -> None:
-        assert decoded(_encoded(_image(), "png"), min_side=24)[0].shape == (24, 32, 3)
-        assert decoded(_encoded(Image.new("RGB", (1, 1)), "png"))[0].shape == (1, 1, 3)
+        assert decoded(encoded(noise(), "png"), min_side=24)[0].shape == (24, 32, 3)
+        assert decoded(encoded(Image.new("RGB", (1, 1)), "png"))[0].shape == (1, 1, 3)
 
 
 def _bomb(after_pixels: bool) -> bytes:
     """A PNG with a text that is 100 MB long when unpacked."""
     packed = zlib.compress(b"a" * 100_000_000, 1)
-    text = _chunk(b"zTXt", b"Comment\0\0" + packed)
-    png = _encoded(_image(), "png")
+    text = chunk(b"zTXt", b"Comment\0\0" + packed)
+    png = encoded(noise(), "png")
     cut = -len(END) if after_pixels else 33  # 33: signature and header
     return png[:cut] + text + png[cut:]
 
@@ -282,36 +282,36 @@ REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "neither JPEG, PNG nor WebP"),
     "html": (lambda: b"<!DOCTYPE html><html><body>404</body></html>", "neither JPEG, PNG nor"),
     "text": (lambda: b"JPEG\n" * 100, "neither JPEG, PNG nor"),
-    "gif": (lambda: _encoded(_image(), "gif"), "neither JPEG, PNG nor"),
-    "tiff": (lambda: _encoded(_image(), "tiff"), "neither JPEG, PNG nor"),
-    "bmp": (lambda: _encoded(_image(), "bmp"), "neither JPEG, PNG nor"),
-    "eps": (lambda: _encoded(_image(), "eps"), "neither JPEG, PNG nor"),
+    "gif": (lambda: encoded(noise(), "gif"), "neither JPEG, PNG nor"),
+    "tiff": (lambda: encoded(noise(), "tiff"), "neither JPEG, PNG nor"),
+    "bmp": (lambda: encoded(noise(), "bmp"), "neither JPEG, PNG nor"),
+    "eps": (lambda: encoded(noise(), "eps"), "neither JPEG, PNG nor"),
     "animated gif": (
-        lambda: _encoded(_image(), "gif", save_all=True, append_images=_frames()),
+        lambda: encoded(noise(), "gif", save_all=True, append_images=frames()),
         "neither JPEG, PNG nor",
     ),
     "animated png": (
-        lambda: _encoded(_image(), "png", save_all=True, append_images=_frames()),
+        lambda: encoded(noise(), "png", save_all=True, append_images=frames()),
         "an animation",
     ),
     "animated webp": (
-        lambda: _encoded(_image(), "webp", save_all=True, append_images=_frames()),
+        lambda: encoded(noise(), "webp", save_all=True, append_images=frames()),
         "an animation",
     ),
-    "jpeg cut in half": (lambda: _half(_encoded(_image(), "jpeg")), "Truncated"),
-    "jpeg without its last two bytes": (lambda: _encoded(_image(), "jpeg")[:-2], "truncated"),
-    "png cut in half": (lambda: _half(_encoded(_image(), "png")), "."),
-    "webp cut in half": (lambda: _half(_encoded(_image(), "webp")), "."),
+    "jpeg cut in half": (lambda: half(encoded(noise(), "jpeg")), "Truncated"),
+    "jpeg without its last two bytes": (lambda: encoded(noise(), "jpeg")[:-2], "truncated"),
+    "png cut in half": (lambda: half(encoded(noise(), "png")), "."),
+    "webp cut in half": (lambda: half(encoded(noise(), "webp")), "."),
     "text bomb before the pixels": (lambda: _bomb(after_pixels=False), "."),
     "text bomb behind the pixels": (lambda: _bomb(after_pixels=True), "."),
-    "header of 100 megapixels": (lambda: _png(10_000, 10_000, 8, RGB, b""), OVER_CAP),
-    "header of 400 megapixels": (lambda: _png(20_000, 20_000, 8, RGB, b""), OVER_CAP),
-    "header of 2^62 pixels": (lambda: _png(2**31 - 1, 2**31 - 1, 8, RGB, b""), OVER_CAP),
-    "one row above the cap": (lambda: _png(8_000, 8_001, 8, RGB, b""), "^8000x8001" + OVER_CAP),
+    "header of 100 megapixels": (lambda: png(10_000, 10_000, 8, RGB, b""), OVER_CAP),
+    "header of 400 megapixels": (lambda: png(20_000, 20_000, 8, RGB, b""), OVER_CAP),
+    "header of 2^62 pixels": (lambda: png(2**31 - 1, 2**31 - 1, 8, RGB, b""), OVER_CAP),
+    "one row above the cap": (lambda: png(8_000, 8_001, 8, RGB, b""), "^8000x8001" + OVER_CAP),
 }
 
 
-def _half(content: bytes) -> bytes:
+def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
@@ -328,12 +328,12 @@ class TestRejected:
 
     def test_the_largest_image_is_not_refused_for_its_size(self, decoded: Decode) -> None:
         with pytest.raises(RejectedImage) as caught:
-            decoded(_png(8_000, 8_000, 8, RGB, b""))
+            decoded(png(8_000, 8_000, 8, RGB, b""))
         assert "allowed" not in str(caught.value)
 
     @pytest.mark.parametrize(("width", "height"), [(1, 1), (23, 40), (40, 23)])
     def test_a_side_below_the_least(self, decoded: Decode, width: int, height: int) -> None:
-        content = _encoded(Image.new("RGB", (width, height)), "png")
+        content = encoded(Image.new("RGB", (width, height)), "png")
         with pytest.raises(
             RejectedImage, match=f"{width}x{height} pixels, each side must have at least 24"
         ):
@@ -343,7 +343,7 @@ class TestRejected:
     def test_a_file_cut_anywhere_or_flagged_with_all_its_pixels(
         self, decoded: Decode, format_: str
     ) -> None:
-        content = _encoded(_image(), format_, **FORMATS[format_])
+        content = encoded(noise(), format_, **FORMATS[format_])
         whole, _ = decoded(content)
         for length in [*range(0, len(content), 29), *range(len(content) - 20, len(content))]:
             try:
@@ -357,8 +357,8 @@ class TestRejected:
     def test_a_png_with_a_flipped_byte_never_shows_other_pixels(
         self, decoded: Decode, kind: str
     ) -> None:
-        image = _image() if kind == "noise" else Image.linear_gradient("L").convert("RGB")
-        content = _encoded(image, "png")
+        image = noise() if kind == "noise" else Image.linear_gradient("L").convert("RGB")
+        content = encoded(image, "png")
         changed = []
         for position in range(0, len(content), len(content) // 300):
             damaged = bytearray(content)
@@ -374,8 +374,8 @@ class TestRejected:
     def test_metadata_of_a_png_is_no_reason(self, decoded: Decode) -> None:
         info = PngInfo()
         info.add_text("Comment", "harmless " * 100, zip=True)
-        pixels, _ = decoded(_encoded(_image(), "png", pnginfo=info))
-        np.testing.assert_array_equal(pixels, _image())
+        pixels, _ = decoded(encoded(noise(), "png", pnginfo=info))
+        np.testing.assert_array_equal(pixels, noise())
 
     def test_a_missing_file_and_a_folder(self, tmp_path: Path) -> None:
         for path in (tmp_path / "missing.png", tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import photos as _photos
 from numpy.typing import NDArray
 from scipy import linalg, ndimage, stats
 from scipy.spatial.distance import cdist
@@ -41,16 +42,6 @@ def _one_thread() -> Iterator[None]:
     """On arrays as small as here, BLAS's threads wait for each other longer than they work."""
     with threadpool_limits(1):
         yield
-
-
-def _photos(n: int, side: int = 32, seed: int = 0) -> Images:
-    """Images with structure at every scale and much contrast, no two alike."""
-    draws = np.random.default_rng(seed)
-    images = np.full((n, side, side, 3), 128.0)
-    for cells, contrast in ((side // 8, 40), (side // 4, 20), (side // 2, 10), (side, 6)):
-        field = draws.normal(0, contrast, (n, cells, cells, 3))
-        images += ndimage.zoom(field, (1, side / cells, side / cells, 1), order=1, mode="nearest")
-    return images.clip(0, 255).round().astype(np.uint8)
 
 
 def _noisy(images: Images, std: float, seed: int = 9) -> Images:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import photos
 from PIL import Image
 
 from forensics.data.images import ResizeFilter
@@ -24,6 +25,7 @@ BASE = DatasetSettings(
     train_on=["seen"],
     train_count=20,
     test_count=10,
+    drop_near_duplicates=False,
     validation_share=0.2,
     image_size=1,
     resize_filter=ResizeFilter.lanczos,
@@ -216,6 +218,34 @@ class TestDuplicates:
         split = split_sources(made, BASE, seed=0)
         assert split.dropped == {"real": 1, "seen": 0}
         assert 0 not in _fitted(split, 0)
+
+    @pytest.mark.parametrize("drop", [False, True])
+    def test_near_duplicates_are_dropped_if_set(self, tmp_path: Path, drop: bool) -> None:
+        preparation = PREPARATION._replace(image_size=32)
+        images = {name: photos(30, seed=seed) for seed, name in enumerate(("real", "seen"))}
+        images["unseen"] = photos(10, seed=2)
+        for name, pixels in images.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            for number, image in enumerate(pixels):
+                Image.fromarray(image).save(folder / f"{number:03d}.png")
+        changed = (
+            ("real", 2, "real", 25),  # one that tests
+            ("real", 3, "unseen", 4),  # one that tests as another's
+            ("real", 5, "real", 11),  # one that trains: the first of the two is kept
+        )
+        for name, number, source, original in changed:
+            image = Image.fromarray(images[source][original]).transpose(
+                Image.Transpose.FLIP_LEFT_RIGHT
+            )
+            image.save(tmp_path / name / f"{number:03d}.png", "WEBP", quality=90)
+        made = [
+            open_source(name, tmp_path / name, preparation, tmp_path / "cache") for name in images
+        ]
+        split = split_sources(made, dataclasses.replace(BASE, drop_near_duplicates=drop), seed=0)
+        assert split.dropped == {"real": 3 if drop else 0, "seen": 0}
+        assert bool({2, 3, 11} & set(_fitted(split, 0))) is not drop
+        assert ("near-duplicates" in " ".join(split.notes)) is drop
 
     @pytest.mark.parametrize("seed", range(5))
     def test_training_images_that_also_validate_are_dropped_and_counted(

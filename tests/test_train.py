@@ -168,6 +168,37 @@ class TestARun:
         assert "💡" not in said
 
 
+class TestAudit:
+    @pytest.fixture(autouse=True)
+    def _grey(self, arguments: list[str], tmp_path: Path) -> None:
+        """The generated images that train are grey, which their files say, too."""
+        del arguments  # makes the images
+        for path in (tmp_path / "faces" / "seen").iterdir():
+            Image.open(path).convert("L").save(path)
+
+    def test_is_said_and_written_down(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x") == 0
+        sentence = "seen can be told from real by file formats alone"
+        assert sentence in "".join(capfd.readouterr())
+        audited = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())["audit"]
+        assert any(sentence in warning for warning in audited["warnings"])
+        assert {check["generator"] for check in audited["traits"]} == {"seen"}
+
+    def test_stops_the_run_if_told_to(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x", "audit=fail") == 1
+        *_, said = capfd.readouterr().err.strip().splitlines()
+        assert re.match(r"The audit has \d+ warnings, the first: seen can be told from real", said)
+        assert not (tmp_path / "outputs" / "x" / "checkpoints" / "last.ckpt").exists()
+
+    def test_is_left_out_if_told_to(self, run: Run, tmp_path: Path) -> None:
+        assert run("name=x", "audit=off") == 0
+        assert json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())["audit"] is None
+
+
 class TestErrors:
     """Each is one sentence that names key or path, exit code 1, without a traceback."""
 

@@ -8,6 +8,7 @@ first counts. Refused are animations, files that end too soon, images beyond `MA
 images with a side shorter than the settable least.
 """
 
+import warnings
 import zlib
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,8 @@ MAX_PIXELS = 64_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 # Pillow would warn at one number of pixels and fail at another; `decode` has the one limit.
 Image.MAX_IMAGE_PIXELS = None
+# Of odd metadata, without the file's name; what matters of it is decided here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ResizeFilter(StrEnum):

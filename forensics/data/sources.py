@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from forensics.data.duplicates import Pairs, groups, near_duplicates, perceptual_hashes
 from forensics.data.images import (
     POLICY_VERSION,
     SUFFIXES,
@@ -78,6 +79,7 @@ class Source:
         name: the source's name.
         paths: relative paths of the accepted files, one a row.
         digests: 16-byte hashes of the rows' pixels: equal rows have equal ones.
+        hashes: ``(n,)`` by `forensics.data.duplicates.perceptual_hashes`.
         rejected: relative path and reason of each file that was left out.
         flagged: relative path and oddity of each file that was accepted all the same.
     """
@@ -94,6 +96,7 @@ class Source:
             accepted = manifest.filter(pc.is_valid(manifest["digest"]))
             self.paths = cast(list[str], accepted["path"].to_pylist())
             self.digests = cast(list[bytes], accepted["digest"].to_pylist())
+            self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
             self.rejected = _pairs(manifest, "rejected")
             self.flagged = _pairs(manifest, "flag")
             with (cache / _ROWS).open("rb") as file:
@@ -127,7 +130,7 @@ def list_images(folder: Path) -> list[ImageFile]:
     """List the image files below a folder, sorted by relative path.
 
     Hidden files and files without a suffix of `SUFFIXES` are passed over, and links are not
-    followed: they could lead anywhere.
+    followed: they could lead anywhere. Nor are pipes and devices opened: they could have no end.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -140,7 +143,7 @@ def list_images(folder: Path) -> list[ImageFile]:
                     continue
                 if entry.is_dir():
                     yield from walk(entry.path, f"{prefix}{entry.name}/")
-                elif f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
+                elif entry.is_file() and f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
                     stat = entry.stat()
                     yield ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
 
@@ -177,7 +180,8 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
     size, filter_, min_side, _ = preparation
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}"
     place = _hash(f"{folder.resolve()}|{policy}".encode())[:12]
-    content = _hash(json.dumps([policy, files]).encode())[:24]
+    columns = [field.name for field in _MANIFEST_FIELDS]
+    content = _hash(json.dumps([policy, columns, files]).encode())[:24]
     home = cache_dir / f"{name}-{place}"
     cache = home / content
     try:
@@ -212,6 +216,41 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
             name, len(source.rejected), len(files), *source.rejected[0], cache / _MANIFEST,
         )  # fmt: skip
     return source
+
+
+def repetitions(sources: list[Source]) -> tuple[Pairs, list[NDArray[np.int64]]]:
+    """Find what shows the same picture within and between some sources, copies included.
+
+    Returns:
+        Pairs, whose positions count the rows of all sources, one source after the other; and the
+        group of each row, by source: rows of one group show the same picture.
+    """
+    starts = np.cumsum([0, *map(len, sources)])
+
+    def images(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        owners = np.searchsorted(starts, positions, side="right") - 1
+        found = zip(owners, positions - starts[owners], strict=True)
+        rows = np.stack([sources[owner].rows[row] for owner, row in found])
+        for source in sources:
+            source.forget_pages()
+        return rows
+
+    near = near_duplicates(np.concatenate([source.hashes for source in sources]), images)
+    # Those without any contrast are copies all the same.
+    digests = [digest for source in sources for digest in source.digests]
+    first: dict[bytes, int] = {}
+    copies = [
+        (first[digest], position)
+        for position, digest in enumerate(digests)
+        if first.setdefault(digest, position) != position
+    ]
+    one, other = np.array(copies, np.int64).reshape(-1, 2).T
+    pairs = Pairs(
+        np.concatenate([near.first, one]),
+        np.concatenate([near.second, other]),
+        np.concatenate([near.mirrored, np.zeros(len(copies), bool)]),
+    )
+    return pairs, np.split(groups(len(digests), pairs), starts[1:-1])
 
 
 def _open(name: str, cache: Path, image_size: int) -> Source | None:
@@ -290,6 +329,7 @@ def _build(
             table["bytes"].append(file.bytes)
             table["mtime_ns"].append(file.mtime_ns)
             table["digest"].append(None if row is None else _digest(row))
+            table["hash"].append(None if row is None else perceptual_hashes(row[None])[0])
             table["rejected"].append(None if accepted else note)
             table["flag"].append(note if accepted and note else None)
             progress.advance()
@@ -320,6 +360,7 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("bytes", pa.int64()),
     pa.field("mtime_ns", pa.int64()),
     pa.field("digest", pa.binary(_DIGEST_BYTES)),
+    pa.field("hash", pa.uint64()),
     pa.field("rejected", pa.string()),
     pa.field("flag", pa.string()),
 ]

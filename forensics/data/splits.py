@@ -5,6 +5,7 @@ the training images, and the only part that may choose a checkpoint or a thresho
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.data.images import ResizeFilter
-from forensics.data.sources import Source
+from forensics.data.sources import Source, repetitions
 from forensics.errors import UserError
 
 
@@ -29,6 +30,7 @@ class DatasetSettings:
         train_on: those of ``generators`` that are trained on, in equal shares of the class.
         train_count: images of each source that may train, the first ones.
         test_count: images of each source that test, the last ones.
+        drop_near_duplicates: drop not only copies but near-duplicates, too, from training images.
         validation_share: share of the training images that validates, in (0, 1).
         image_size: height and width in pixels that images are resized to.
         resize_filter: the antialiased filter for it.
@@ -44,6 +46,7 @@ class DatasetSettings:
     train_on: list[str]
     train_count: int
     test_count: int
+    drop_near_duplicates: bool
     validation_share: float
     image_size: int
     resize_filter: ResizeFilter
@@ -132,7 +135,7 @@ class Split(NamedTuple):
         validation: what chooses checkpoint and threshold.
         test: what is reported.
         dropped: by source, how many training images were dropped because their pixels are those
-            of a tested image or of an earlier training image.
+            of a tested image or of an earlier training image, or near to them if that is set.
         notes: sentences on what the sources could not give.
     """
 
@@ -172,18 +175,24 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
         tested[name] = min(tested[name], largest)
 
     test = [np.arange(len(s) - tested[s.name], len(s)) for s in sources]
-    taken = {s.digests[row] for s, rows in zip(sources, test, strict=True) for row in rows}
+    # What the same picture has the same of.
+    pictures: Sequence[Sequence[object]] = (
+        [group.tolist() for group in repetitions(sources)[1]]
+        if settings.drop_near_duplicates
+        else [source.digests for source in sources]
+    )
+    taken = {p[row] for p, rows in zip(pictures, test, strict=True) for row in rows.tolist()}
     candidates: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}
-    for source in sources:
+    for source, picture in zip(sources, pictures, strict=True):
         if source.name not in peers:
             continue
         rows = range(min(settings.train_count, len(source) - tested[source.name]))
         candidates[source.name] = kept = []
         for row in rows:
-            if source.digests[row] not in taken:
+            if picture[row] not in taken:
                 # Once is enough: a second copy could validate what the first one trains.
-                taken.add(source.digests[row])
+                taken.add(picture[row])
                 kept.append(row)
         dropped[source.name] = len(rows) - len(kept)
 
@@ -225,8 +234,9 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
             notes.append(f"{source.name} has {len(source)} images: {', '.join(short)}.")
         if dropped.get(source.name):
             notes.append(
-                f"{source.name}: {dropped[source.name]} training images dropped as copies of "
-                "tested images or of each other."
+                f"{source.name}: {dropped[source.name]} training images dropped as copies "
+                f"{'or near-duplicates ' if settings.drop_near_duplicates else ''}of tested "
+                "images or of each other."
             )
     return Split(_part(train), _part(validation), _part(test), dropped, notes)
 

@@ -424,31 +424,40 @@ def give_aways(real: Images, generated: Images, seed: int) -> dict[str, float]:
     Raises:
         Undefined: with fewer than ten images of a set.
 
-    Ours. Scores of different folds come from different models, so they are not pooled.
+    Ours.
     """
-    for name, images in (("real", real), ("generated", generated)):
-        if len(images) < 2 * FOLDS:
-            raise Undefined(f"needs {2 * FOLDS} {name} images, there are {len(images)}")
-    labels = np.repeat([1, 0], [len(real), len(generated)])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    seen_by_model: dict[str, Callable[[Images], NDArray[Any]]] = {
-        "thumbnail": lambda images: _thumbnails(images, side=GIVE_AWAY_SIDE).numpy(),
-        "border": _border_steps,
-        "spectrum": _spectra,
-    }
     return {
-        name: float(
-            cross_val_score(
-                model,
-                np.concatenate([features(real), features(generated)]),
-                labels,
-                scoring="roc_auc",
-                cv=folds,
-            ).mean()
-        )
-        for name, features in seen_by_model.items()
+        name: separability(features(real), features(generated), seed)
+        for name, features in GIVE_AWAYS.items()
     }
+
+
+def separability(real: NDArray[Any], generated: NDArray[Any], seed: int) -> float:
+    """How well a logistic model tells two sets apart by some features of each image.
+
+    Args:
+        real: ``(n, F)``.
+        generated: ``(m, F)``.
+        seed: decides the folds.
+
+    Returns:
+        Mean AUROC over five folds. Scores of different folds come from different models, so they
+        are not pooled.
+
+    Raises:
+        Undefined: with fewer than ten images of a set.
+    """
+    for name, features in (("real", real), ("generated", generated)):
+        if len(features) < 2 * FOLDS:
+            raise Undefined(f"needs {2 * FOLDS} {name} images, there are {len(features)}")
+    scores = cross_val_score(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        np.concatenate([real, generated]),
+        np.repeat([1, 0], [len(real), len(generated)]),
+        scoring="roc_auc",
+        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
+    )
+    return float(scores.mean())
 
 
 def _border_steps(images: Images) -> NDArray[np.float64]:
@@ -465,6 +474,14 @@ def _border_steps(images: Images) -> NDArray[np.float64]:
 
 def _spectra(images: Images) -> NDArray[np.float64]:
     return np.stack([radial_profile(mean_log_power(image[None]))[1] for image in images])
+
+
+GIVE_AWAYS: dict[str, Callable[[Images], NDArray[Any]]] = {
+    "thumbnail": lambda images: _thumbnails(images, side=GIVE_AWAY_SIDE).numpy(),
+    "border": _border_steps,
+    "spectrum": _spectra,
+}
+"""What the models of `give_aways` see: images ``(n, S, S, 3)`` to features ``(n, F)``."""
 
 
 def frechet(real: Images, generated: Images, seed: int) -> dict[str, float]:

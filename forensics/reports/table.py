@@ -114,6 +114,31 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def audit_table(audited: Mapping[str, Any]) -> str:
+    """What an audit found, a line a check.
+
+    Args:
+        audited: what ``audit.json`` holds.
+    """
+    lines = [f"{'AUROC of a model that sees nothing but':<50}{'n':>13}{'AUROC':>8}  verdict"]
+    for check in audited["traits"]:
+        title = f"{check['trait']}, {check['real']} / {check['generator']}"
+        counts = f"{check['n_real']}+{check['n_generated']}"
+        auroc = "-" if check["auroc"] is None else f"{check['auroc']:.3f}"
+        lines.append(f"{title:<50}{counts:>13}{auroc:>8}  {check['verdict']}")
+    lines += ["", f"{'images with a near-duplicate':<50}{'copies':>13}{'near':>8}  verdict"]
+    for check in audited["repetitions"]:
+        for source, copies, near in dict.fromkeys(
+            zip(check["sources"], check["copies"], check["near_duplicates"], strict=True)
+        ):
+            title = f"{source}, among {' / '.join(dict.fromkeys(check['sources']))}"
+            lines.append(f"{title:<50}{copies:>13}{near:>8}  {check['verdict']}")
+    for check in audited["across_border"]:
+        title = f"{check['source']}, training, of tested images"
+        lines.append(f"{title:<50}{'':>13}{check['near_duplicates']:>8}  {check['verdict']}")
+    return "\n".join([*lines, "", *audited["warnings"]])
+
+
 def quality_table(source: Mapping[str, Any]) -> str:
     """How good a generator's images are, beside what real ones reach.
 
