@@ -13,10 +13,10 @@ import torch
 from conftest import SIZE
 from scipy.special import expit
 
-from forensics import export as module
 from forensics.cli import main
+from forensics.detectors import DETECTORS
 from forensics.model_files import load_model
-from forensics.scoring import DETECTORS, Detector
+from forensics.scoring import Detector
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")
 needs_onnx = pytest.mark.skipif(
@@ -78,7 +78,7 @@ class TestFormats:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         assert main(["export", str(detector_file), "--format", "onnx"]) == 1
         assert "needs onnx, onnxscript, onnxruntime: pip install" in capsys.readouterr().err
 
