@@ -1,0 +1,65 @@
+"""Count what tables of `forensics predict` say, before and after unsure, into ``results.csv``.
+
+``python experiments/false_alarms/count.py outputs/utkface lfw.parquet utkface.parquet``: a run with
+its thresholds, then tables, each named after its source. Prints the table of README.md.
+"""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from forensics.evaluation.metrics import wilson
+from forensics.scoring import Detector
+
+FIELDS = ("source", "n", "called", "count", "share", "low", "high")
+
+
+def rows_of(table: Path, thresholds: dict[str, float]) -> list[dict[str, Any]]:
+    """How many images of a table are called what, with Wilson's intervals."""
+    scores = pq.read_table(table).to_pylist()
+    logits = np.array([one["logit"] for one in scores])
+    counts = {
+        f"generated at {name}": int((logits < threshold).sum())
+        for name, threshold in thresholds.items()
+    }
+    for verdict in ("real", "generated", "unsure"):
+        counts[f"verdict {verdict}"] = sum(one["verdict"] == verdict for one in scores)
+    # An image may have several.
+    for reason in sorted({why for one in scores for why in one["reason"].split("; ") if why}):
+        counts[f"unsure: {reason}"] = sum(reason in one["reason"] for one in scores)
+    rows = []
+    for called, count in counts.items():
+        low, high = wilson(count, len(scores))
+        values = (table.stem, len(scores), called, count, count / len(scores), low, high)
+        rows.append(dict(zip(FIELDS, values, strict=True)))
+    return rows
+
+
+def main() -> None:
+    """Read the tables named on the command line after the detector."""
+    detector, *tables = sys.argv[1:]
+    thresholds = Detector.load(detector).card.thresholds
+    rows = [row for table in tables for row in rows_of(Path(table), thresholds)]
+    with (Path(__file__).parent / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    sources = list(dict.fromkeys(f"{row['source']} ({row['n']})" for row in rows))
+    print(f"| called, % | {' | '.join(sources)} |\n|---|{'---|' * len(sources)}")
+    for called in dict.fromkeys(row["called"] for row in rows):
+        cells = []
+        for source in sources:
+            cells += [
+                f"{100 * row['share']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+                for row in rows
+                if row["called"] == called and source == f"{row['source']} ({row['n']})"
+            ] or ["0"]
+        print(f"| {called} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
