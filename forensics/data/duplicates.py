@@ -2,8 +2,8 @@
 
 A picture is told by its lowest frequencies, those of a discrete cosine transform of its grey
 values. The signs of 64 of them are its hash; two pictures are near-duplicates if their hashes
-differ in few bits and, looked at again, their frequencies are nearly the same. A crop that moves
-the picture by more than a few percent is not found.
+differ in few bits and, looked at again, their frequencies are nearly the same. A picture cut or
+turned is found only while it hardly moves: ``experiments/audit`` says how far.
 """
 
 from collections.abc import Callable

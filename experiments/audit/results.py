@@ -1,0 +1,38 @@
+"""The checks of some audits as one table: ``python results.py AUDIT_FOLDER...``."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+
+def main(folders: list[Path]) -> None:
+    """Write results.csv."""
+    with (Path(__file__).parent / "results.csv").open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["check", "of", "n", "value", "limit", "verdict"])
+        for folder in folders:
+            audit = json.loads((folder / "audit.json").read_text())
+            for check in audit["traits"]:
+                of, n = (
+                    f"{check['real']} / {check['generator']}",
+                    f"{check['n_real']}+{check['n_generated']}",
+                )
+                auroc = f"{check['auroc']:.4f}"
+                table.writerow([check["trait"], of, n, auroc, check["limit"], check["verdict"]])
+            for check in audit["repetitions"]:
+                of = " / ".join(dict.fromkeys(check["sources"]))
+                n = "+".join(
+                    str(audit["images"][s]["all"]) for s in dict.fromkeys(check["sources"])
+                )
+                for what in ("copies", "near_duplicates"):
+                    value = check[what][0]
+                    table.writerow([what, of, n, value, check["limit"], check["verdict"]])
+            for check in audit["across_border"]:
+                of, n = check["source"], check["fitted"]
+                value, limit, verdict = (check[k] for k in ("near_duplicates", "limit", "verdict"))
+                table.writerow(["near_duplicates across the border", of, n, value, limit, verdict])
+
+
+if __name__ == "__main__":
+    main([Path(folder) for folder in sys.argv[1:]])
