@@ -5,8 +5,6 @@ an ordinary one. Each command is a function that adds itself and its arguments t
 """
 
 import argparse
-import csv
-import io
 import logging
 import sys
 import traceback
@@ -14,21 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
-from forensics.atomic import atomic
 from forensics.data.prepare import MANIFEST, prepare
 from forensics.data.sources import repetitions
 from forensics.errors import UserError
 from forensics.evaluation.audit import audit, audit_folders
-from forensics.evaluation.spectra import mean_log_power
 from forensics.export import FORMATS, export, write_card
 from forensics.launch import INTERRUPTED, sentence
 from forensics.predict import gather, predict, summary
-from forensics.reports.figures import spectra
+from forensics.reports.audit import write_audit
 from forensics.reports.report import write_report
 from forensics.reports.table import audit_table
-from forensics.runs import write_json
 from forensics.scoring import Detector
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -129,30 +122,7 @@ def run_audit(given: argparse.Namespace) -> None:
     )
     repeated = repetitions([one.source for one in sources])
     result = audit(sources, repeated, given.images, given.seed)
-    given.out.mkdir(parents=True, exist_ok=True)
-    lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerow(["group", "source", "path"])
-    members = np.bincount(np.concatenate(repeated[1]))
-    table.writerows(
-        sorted(
-            (int(group), one.source.name, one.source.paths[row])
-            for one, groups in zip(sources, repeated[1], strict=True)
-            for row, group in enumerate(groups)
-            if members[group] > 1
-        )
-    )
-    with atomic(given.out / "duplicates.csv") as file:
-        file.write(lines.getvalue().encode())
-    figure = spectra(
-        {
-            one.source.name: mean_log_power(one.source.rows[np.arange(len(one.source))[:256]])
-            for one in sources
-        }
-    )
-    with atomic(given.out / "spectra.png") as file:
-        figure.savefig(file, format="png", dpi=100)
-    write_json(given.out / "audit.json", result)
+    write_audit(given.out, result, sources, repeated[1])
     print(audit_table(result))
     print(f"\nWritten to {given.out}: audit.json, duplicates.csv, spectra.png")
 

@@ -2,12 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from forensics.evaluation.comparison import difference, over_seeds
+from forensics.evaluation.comparison import Pair, difference, over_seeds
 from forensics.evaluation.robustness import PERTURBATIONS
 from forensics.reports.study import Study, pair_of
 
@@ -41,6 +41,32 @@ def _paper(train_on: Sequence[str], generator: str, preprocess: str, metric: str
     return None if figures is None else figures[METRICS.index(metric)] / 100
 
 
+def _cell(train_on: Sequence[str], real: str, generator: str, preprocess: str) -> dict[str, Any]:
+    """What a row is of."""
+    return {
+        "train_on": "+".join(train_on),
+        "real": real,
+        "generator": generator,
+        "seen": generator in train_on,
+        "preprocess": preprocess,
+    }
+
+
+def _measured(pair: Pair, metric: str) -> dict[str, Any]:
+    """Counts, and a metric over seeds."""
+    over = over_seeds(pair, metric, BOOTSTRAP_SEED)
+    by_seed = over.pop("by_seed")
+    return {
+        "metric": metric,
+        "n_real": pair.real.shape[1],
+        "n_generated": pair.generated.shape[1],
+        "seeds": len(by_seed),
+        **over,
+        "lowest_seed": min(by_seed),
+        "highest_seed": max(by_seed),
+    }
+
+
 def cells(study: Study) -> Rows:
     """Every metric of every test pair by what was trained on, preprocess and threshold.
 
@@ -55,42 +81,22 @@ def cells(study: Study) -> Rows:
         for real, generator in study.pairs():
             for preprocess in study.preprocesses:
                 runs = study.of(train_on, preprocess)
-                if not runs:
-                    continue
-                for threshold in runs[0].result["thresholds"]:
+                missing = " ".join(map(str, sorted(every_seed - {run.seed for run in runs})))
+                for threshold in runs[0].result["thresholds"] if runs else ():
                     pair = pair_of(runs, real, generator, threshold)
-                    for metric in METRICS:
-                        if metric == "auroc" and threshold != "0.5":
-                            continue
-                        measured = over_seeds(pair, metric, BOOTSTRAP_SEED)
-                        by_seed = measured.pop("by_seed")
-                        at_half = threshold == "0.5"
+                    at_half = threshold == "0.5"
+                    for metric in METRICS if at_half else METRICS[:-1]:
+                        paper = _paper(train_on, generator, preprocess, metric)
                         rows.append(
                             {
-                                "train_on": "+".join(train_on),
-                                "real": real,
-                                "generator": generator,
-                                "seen": generator in train_on,
-                                "preprocess": preprocess,
+                                **_cell(train_on, real, generator, preprocess),
                                 "threshold": None if metric == "auroc" else threshold,
-                                "metric": metric,
-                                "n_real": pair.real.shape[1],
-                                "n_generated": pair.generated.shape[1],
-                                "seeds": len(runs),
-                                "missing_seeds": _words(every_seed - {run.seed for run in runs}),
-                                **measured,
-                                "lowest_seed": min(by_seed),
-                                "highest_seed": max(by_seed),
-                                "paper": _paper(train_on, generator, preprocess, metric)
-                                if at_half
-                                else None,
+                                **_measured(pair, metric),
+                                "missing_seeds": missing,
+                                "paper": paper if at_half else None,
                             }
                         )
     return rows
-
-
-def _words(seeds: Iterable[int]) -> str:
-    return " ".join(map(str, sorted(seeds)))
 
 
 def differences(study: Study) -> Rows:
@@ -116,11 +122,7 @@ def differences(study: Study) -> Rows:
                 for metric in METRICS:
                     rows.append(
                         {
-                            "train_on": "+".join(train_on),
-                            "real": real,
-                            "generator": generator,
-                            "seen": generator in train_on,
-                            "preprocess": preprocess,
+                            **_cell(train_on, real, generator, preprocess),
                             "minus": "none",
                             "metric": metric,
                             "seeds": len(seeds),
@@ -187,24 +189,12 @@ def robustness(study: Study) -> Rows:
                         under = None if strength is None else (name, strength)
                         pair = pair_of(runs, real, generator, "0.5", under)
                         for metric in ("acc", "auroc"):
-                            measured = over_seeds(pair, metric, BOOTSTRAP_SEED)
-                            by_seed = measured.pop("by_seed")
                             rows.append(
                                 {
-                                    "train_on": "+".join(train_on),
-                                    "real": real,
-                                    "generator": generator,
-                                    "seen": generator in train_on,
-                                    "preprocess": preprocess,
+                                    **_cell(train_on, real, generator, preprocess),
                                     "perturbation": name,
                                     "strength": strength,
-                                    "metric": metric,
-                                    "n_real": pair.real.shape[1],
-                                    "n_generated": pair.generated.shape[1],
-                                    "seeds": len(runs),
-                                    **measured,
-                                    "lowest_seed": min(by_seed),
-                                    "highest_seed": max(by_seed),
+                                    **_measured(pair, metric),
                                 }
                             )
     return rows

@@ -1,0 +1,55 @@
+"""What an audit leaves in a folder: its findings, the pictures that are there twice, spectra."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forensics.atomic import atomic
+from forensics.evaluation.audit import Audited
+from forensics.evaluation.spectra import mean_log_power
+from forensics.reports.figures import spectra
+from forensics.runs import write_json
+
+SPECTRUM_IMAGES = 256
+
+
+def write_audit(
+    to: Path,
+    found: Mapping[str, Any],
+    sources: Sequence[Audited],
+    groups: Sequence[NDArray[np.int64]],
+) -> None:
+    """Write ``audit.json``, ``duplicates.csv`` and ``spectra.png``.
+
+    Args:
+        to: the folder, made if missing.
+        found: what `forensics.evaluation.audit.audit` gave.
+        sources: that were audited.
+        groups: by source, the group of each row; rows of one group show the same picture.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    members = np.bincount(np.concatenate(groups))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["group", "source", "path"])
+    table.writerows(
+        sorted(
+            (int(group), one.source.name, one.source.paths[row])
+            for one, of_source in zip(sources, groups, strict=True)
+            for row, group in enumerate(of_source)
+            if members[group] > 1
+        )
+    )
+    with atomic(to / "duplicates.csv") as file:
+        file.write(text.getvalue().encode())
+    figure = spectra(
+        {one.source.name: mean_log_power(one.source.rows[:SPECTRUM_IMAGES]) for one in sources}
+    )
+    with atomic(to / "spectra.png") as file:
+        figure.savefig(file, format="png", dpi=100)
+    write_json(to / "audit.json", found)
