@@ -426,6 +426,7 @@ def give_aways(real: Images, generated: Images, seed: int) -> dict[str, float]:
 
     Ours.
     """
+    _enough(real, generated)
     return {
         name: separability(features(real), features(generated), seed)
         for name, features in GIVE_AWAYS.items()
@@ -447,9 +448,7 @@ def separability(real: NDArray[Any], generated: NDArray[Any], seed: int) -> floa
     Raises:
         Undefined: with fewer than ten images of a set.
     """
-    for name, features in (("real", real), ("generated", generated)):
-        if len(features) < 2 * FOLDS:
-            raise Undefined(f"needs {2 * FOLDS} {name} images, there are {len(features)}")
+    _enough(real, generated)
     scores = cross_val_score(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         np.concatenate([real, generated]),
@@ -458,6 +457,12 @@ def separability(real: NDArray[Any], generated: NDArray[Any], seed: int) -> floa
         cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
     )
     return float(scores.mean())
+
+
+def _enough(real: NDArray[Any], generated: NDArray[Any]) -> None:
+    for name, ones in (("real", real), ("generated", generated)):
+        if len(ones) < 2 * FOLDS:
+            raise Undefined(f"needs {2 * FOLDS} {name} images, there are {len(ones)}")
 
 
 def _border_steps(images: Images) -> NDArray[np.float64]:
