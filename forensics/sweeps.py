@@ -124,5 +124,6 @@ def was_stopped(folder: Path) -> bool:
 
 def report() -> None:
     """Report on the sweep that this process has run, however it ended; nothing after a run."""
-    if SweepRecord.folder is not None:
-        write_report([SweepRecord.folder], SweepRecord.folder)
+    folder, SweepRecord.folder = SweepRecord.folder, None
+    if folder is not None:
+        write_report([folder], folder)
