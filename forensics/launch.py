@@ -96,12 +96,12 @@ def job(work: Callable[[], None]) -> None:
         else:
             work()
     except Exception as error:
-        # The folder that Hydra made for it; not one with anything in it.
-        with suppress(OSError):
-            folder.rmdir()
         if _is_sweep():
             log.error("%s failed: %s", runs.shown(folder), sentence(error))
             raise
+        # The folder that Hydra made for it; not one with anything in it.
+        with suppress(OSError):
+            folder.rmdir()
         raise PastHydra(error) from error
 
 
