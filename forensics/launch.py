@@ -91,12 +91,12 @@ def job(work: Callable[[], None]) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        if _is_sweep() and not _launches_in_process():
+        if is_sweep() and not _launches_in_process():
             _do_apart(work, folder)
         else:
             work()
     except Exception as error:
-        if _is_sweep():
+        if is_sweep():
             log.error("%s failed: %s", runs.shown(folder), sentence(error))
             raise
         # The folder that Hydra made for it; not one with anything in it.
@@ -143,7 +143,8 @@ def _do_apart(work: Callable[[], None], folder: Path) -> None:
     raise UserError(reason)
 
 
-def _is_sweep() -> bool:
+def is_sweep() -> bool:
+    """Whether this job is one of a sweep's."""
     return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
@@ -168,7 +169,7 @@ def claimed(folder: Path) -> Iterator[None]:
         raise
     except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the latter of the former
         how = f"python {_program()} resume={runs.shown(folder)}"
-        if _is_sweep():
+        if is_sweep():
             how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
         raise KeyboardInterrupt(f"Stopped. Go on with: {how}") from stop
 
@@ -218,7 +219,7 @@ def refuse_devices_in_sweep(devices: int) -> None:
     Raises:
         UserError: then; each device's process would start the sweep again.
     """
-    if _is_sweep() and _launches_in_process() and devices > 1:
+    if is_sweep() and _launches_in_process() and devices > 1:
         raise UserError(
             f"trainer.devices={devices} inside a sweep would start the sweep again on every "
             "device: leave out --multirun, or take one device."

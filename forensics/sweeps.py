@@ -17,7 +17,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forensics import checkpoints, config, launch, runs
@@ -102,10 +101,9 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
     Raises:
         UserError: if the result is of other settings.
     """
-    if HydraConfig.get().mode is not RunMode.MULTIRUN or not (folder / runs.RESULT).exists():
+    if not launch.is_sweep() or not (folder / runs.RESULT).exists():
         return False
-    result = runs.read_result(folder)
-    theirs = config.flat_result(result)
+    theirs = config.flat_result(runs.read_result(folder))
     key = checkpoints.difference(theirs, settings, also=("max_epochs", "perturb"))
     if key is not None:
         raise UserError(
@@ -118,8 +116,7 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 def was_stopped(folder: Path) -> bool:
     """Whether a job of a sweep has checkpoints to go on from."""
-    in_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-    return in_sweep and (folder / runs.CHECKPOINTS).exists()
+    return launch.is_sweep() and (folder / runs.CHECKPOINTS).exists()
 
 
 def report() -> None:
