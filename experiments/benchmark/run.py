@@ -8,6 +8,7 @@ import csv
 import itertools
 import json
 import logging
+import math
 import multiprocessing
 import os
 import platform
@@ -47,6 +48,7 @@ CORES = os.cpu_count() or 1
 WARM_UP = 3
 OPENED_TIMES, OPENED_SIDE = 5, 8
 ACCURACY_SEEDS = (0, 1, 2)
+SWEPT = {"preprocess": ["none", "blur", "noise"], "seed": ["0", "1"]}
 SOURCE_SIDE = 1024
 # Spectrum, contrast and colour of a photographed face: its JPEG of quality 90 takes some 300 kB.
 SPECTRUM_EXPONENT, CONTRAST_GREY_LEVELS, COLOUR_SHARE = 1.3, 50, 0.15
@@ -407,6 +409,53 @@ def measure_accuracy(arguments: argparse.Namespace, folder: Path) -> Measured:
     return measured
 
 
+# --------------------------------------------------------------------------------------- sweeps
+
+
+def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
+    """Jobs an hour: cold runs, one sweep, and sweeps of several jobs at once.
+
+    Every way does the jobs of `SWEPT`, none of which finds prepared images when it begins; a job
+    at once with others has its share of the cores.
+    """
+
+    def train(number: int, *overrides: str, threads: int = CORES) -> None:
+        command = [
+            sys.executable, "train.py", *arguments.overrides,
+            f"cache_dir={folder}/cache{number}", *overrides,
+        ]  # fmt: skip
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, cwd=ROOT, check=True, env=environment)
+
+    def cold() -> None:
+        for number, job in enumerate(itertools.product(*SWEPT.values())):
+            chosen = [f"{key}={value}" for key, value in zip(SWEPT, job, strict=True)]
+            train(number, *chosen, f"hydra.run.dir={folder}/cold{number}")
+
+    def sweep(at_once: int) -> None:
+        chosen = [f"{key}={','.join(values)}" for key, values in SWEPT.items()]
+        launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={at_once}"]
+        train(
+            -at_once, "-m", *chosen, f"hydra.sweep.dir={folder}/sweep{at_once}",
+            *(launcher if at_once > 1 else ()), threads=CORES // at_once,
+        )  # fmt: skip
+
+    ways = {
+        "one run after the other, each preparing its images": cold,
+        "a sweep": lambda: sweep(1),
+        f"a sweep, {CORES} jobs at once": lambda: sweep(CORES),
+    }
+    jobs = math.prod(map(len, SWEPT.values()))
+    measured: Measured = {}
+    for name, way in ways.items():
+        log.info("sweep: %s", name)
+        started = time.perf_counter()
+        way()
+        hours = (time.perf_counter() - started) / 3600
+        measured[Figure("sweep", name, "jobs/h")] = [jobs / hours]
+    return measured
+
+
 # -------------------------------------------------------------------------------------- results
 
 
@@ -453,6 +502,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], Measured]] = {
     "open": measure_open,
     "memory": measure_memory,
     "accuracy": measure_accuracy,
+    "sweep": measure_sweep,
 }
 
 
@@ -461,7 +511,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "--parts", default="step,conventional,open,memory",
-        help=f"of {','.join(MEASURES)}; accuracy, which takes longest, only if named",
+        help=f"of {','.join(MEASURES)}; accuracy and sweep, which take longest, only if named",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="of every way to train")
     parser.add_argument("--steps", type=int, default=25, help="timed in each way and round")
