@@ -8,7 +8,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forensics.data.sources import list_images
+from forensics.data.sources import in_order, list_images
 from forensics.errors import UserError
 from forensics.generator_task import to_uint8
 from forensics.generators import Gan, HubPggan
@@ -29,6 +28,9 @@ WHOLE, BEGUN = "source.json", ".sampling.json"
 AT_ONCE = 50
 """Samples made together. A constant, not a setting: sums over another number of images may round
 differently, and the same seed shall give the same images."""
+
+BLOCKS_AT_ONCE = 2
+"""So many times `AT_ONCE` samples are being made or written."""
 
 
 def write_samples(
@@ -51,34 +53,36 @@ def write_samples(
     _claim(folder, made_by)
     missing = [n for n in range(images) if not (folder / _name(n)).exists()]
     write_json(folder / BEGUN, made_by)
-    blocks = sorted({number // AT_ONCE for number in missing})
     wanted = set(missing)
-    cores = os.cpu_count() or 1
-    with Progress("sample", len(missing)) as progress, ThreadPoolExecutor(cores) as pool:
-        pending: list[Future[None]] = []
-        for block in blocks:
-            draws = torch.Generator().manual_seed(_seed_of(made_by["seed"], block))
-            made = generator.sample(generator.draw_latents(AT_ONCE, draws))
-            rows = to_uint8(made).cpu().numpy()
-            # One block is written while the next is made.
-            _finish(pending, progress)
-            for row, number in zip(rows, range(block * AT_ONCE, images), strict=False):
-                if number in wanted:
-                    pending.append(pool.submit(_write, folder / _name(number), row))
-        _finish(pending, progress)
+    generator.eval()
+
+    def write(block: int) -> int:
+        draws = torch.Generator().manual_seed(_seed_of(made_by["seed"], block))
+        made = generator.sample(generator.draw_latents(AT_ONCE, draws))
+        rows = to_uint8(made).cpu().numpy()
+        numbers = range(block * AT_ONCE, (block + 1) * AT_ONCE)
+        written = [(row, n) for row, n in zip(rows, numbers, strict=True) if n in wanted]
+        for row, number in written:
+            _write(folder / _name(number), row)
+        return len(written)
+
+    # Cores that share a block wait for each other after every layer, and all of them for writing;
+    # those with a block of their own do not.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // BLOCKS_AT_ONCE))
+    try:
+        with Progress("sample", len(missing)) as progress:
+            blocks = sorted({number // AT_ONCE for number in missing})
+            for written in in_order(write, blocks, BLOCKS_AT_ONCE):
+                progress.advance(written)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def finish(folder: Path, card: Mapping[str, Any]) -> None:
     """Say that a folder is whole, and what made it."""
     write_json(folder / WHOLE, card)
     (folder / BEGUN).unlink(missing_ok=True)
-
-
-def _finish(pending: list[Future[None]], progress: Progress) -> None:
-    for written in pending:
-        written.result()
-        progress.advance()
-    pending.clear()
 
 
 def _claim(folder: Path, card: Mapping[str, Any]) -> None:

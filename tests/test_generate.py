@@ -194,7 +194,8 @@ class TestSampling:
             patched.setattr(Dcgan, "sample", stopping)
             assert run(*asked, again=True) == 130
         part = tmp_path / "faces" / "part"
-        assert len(images_of(part)) == sampling.AT_ONCE
+        # One of two blocks was made, whichever came first.
+        assert len(images_of(part)) in (sampling.AT_ONCE, 60 - sampling.AT_ONCE)
         assert not (part / "source.json").exists()
         before = {path: path.stat().st_mtime_ns for path in part.glob("*.png")}
         assert run(*asked, again=True) == 0
