@@ -175,6 +175,7 @@ def test_help_names_every_group_and_option() -> None:
 # What may import what: a module imports only from lines above its own.
 LAYERS = [
     ["errors", "progress", "atomic"],
+    ["data.hub"],
     ["preprocess", "runs", "model_files"],
     ["detectors", "generators"],
     ["data.images"],
