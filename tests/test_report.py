@@ -247,6 +247,16 @@ class TestMissing:
         (problem,) = read_study([study]).problems
         assert problem.reason.startswith("was stopped")
 
+    def test_of_a_sweep_whole_runs_and_the_jobs_asked_for_last_count(self, study: Path) -> None:
+        jobs = [{"folder": name, "overrides": ["x"]} for name in ("none_1", "noise_0")]
+        (study / SWEEP).write_text(json.dumps({"command": "x", "jobs": jobs}))
+        (study / "none_1" / runs.RESULT).unlink()
+        (study / "blur_1" / runs.RESULT).unlink()
+        found = read_study([study])
+        assert {run.folder.name for run in found.runs} == {"none_0", "blur_0"}
+        # blur_1 was stopped, too, but nobody asks for it any more.
+        assert {problem.folder.name for problem in found.problems} == {"none_1", "noise_0"}
+
 
 class TestMatched:
     @pytest.fixture

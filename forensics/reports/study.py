@@ -211,6 +211,8 @@ def read_study(folders: Sequence[Path]) -> Study:
         if (folder / SWEEP).exists():
             record = json.loads((folder / SWEEP).read_text())
             commands.append(record["command"])
+            # Others were begun by an earlier command; without a result they are nobody's any more.
+            jobs = {job: "" for job in jobs if (job / RESULT).exists()}
             jobs |= {folder / job["folder"]: " ".join(job["overrides"]) for job in record["jobs"]}
         if not jobs:
             raise UserError(
