@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from forensics import config, launch, runs
 from forensics.config import EvaluateSettings
-from forensics.data.images import ResizeFilter
+from forensics.data.images import Match, ResizeFilter
 from forensics.data.sources import Preparation, Source, in_order, open_source
 from forensics.errors import UserError
 from forensics.evaluation.metrics import at_threshold, oracle_threshold, reliability
@@ -66,7 +66,13 @@ def evaluate(settings: EvaluateSettings, folder: Path) -> None:
                         sources,
                         rows,
                         f"{name} {strength:g}, {path}",
-                        perturb(name, strength, settings.seed),
+                        perturb(
+                            name,
+                            strength,
+                            settings.seed,
+                            Match(detector.card.match),
+                            ResizeFilter(detector.card.resize_filter),
+                        ),
                     ),
                 )
                 for name in settings.perturb
@@ -107,6 +113,7 @@ def open_tested(
         ResizeFilter(card.resize_filter),
         card.image_size,
         dataset.max_rejected_share,
+        Match(card.match),
     )
     sources = [
         open_source(name, dataset.folder(name), preparation, Path(settings.cache_dir))

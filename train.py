@@ -147,7 +147,10 @@ def perturbed_scores(
     for name in settings.perturb:
         for strength in PERTURBATIONS[name].strengths:
             log.info("test under %s %g", name, strength)
-            data.perturb = perturb(name, strength, settings.seed)
+            dataset = settings.dataset
+            data.perturb = perturb(
+                name, strength, settings.seed, dataset.match, dataset.resize_filter
+            )
             scores = part_columns(data, "test", score(trainer, task, data, "test"))
             for column, values in scores.items():
                 columns[column] += values
@@ -166,6 +169,7 @@ def detector_card(settings: TrainSettings, result: dict[str, Any], data: FaceDat
         model_settings=plain["model"],
         image_size=settings.dataset.image_size,
         resize_filter=plain["dataset"]["resize_filter"],
+        match=plain["dataset"]["match"],
         decode_policy=POLICY_VERSION,
         thresholds=result["thresholds"],
         temperature=result["temperature"],

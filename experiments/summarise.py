@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from forensics.runs import read_result
+from forensics.reports.study import Run
 
 OF_PAIR = ("real", "generator", "seen", "n_real", "n_generated")
 METRICS = ("acc", "tpr", "tnr", "auroc")
@@ -19,8 +19,9 @@ METRICS = ("acc", "tpr", "tnr", "auroc")
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """One row for each pair and threshold of a run."""
-    result = read_result(folder)
-    run = {"preprocess": result["preprocess"], "seed": result["settings"]["seed"]}
+    whole = Run(folder)
+    result = whole.result
+    run = {"preprocess": whole.preprocess, "seed": whole.seed}
     rows = []
     for pair in result["pairs"]:
         for threshold in result["thresholds"]:

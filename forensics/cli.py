@@ -62,13 +62,17 @@ def add_prepare(commands: Commands) -> None:
     """``forensics prepare``: what was downloaded becomes a source."""
     parser = commands.add_parser(
         "prepare",
-        help="make a source of a folder, a zip or tar archive, or parquet",
+        help="make a source of a folder, a zip or tar archive, parquet, or a hub's data set",
         description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
         "into a folder below the root, with a manifest that says what each is and why others "
-        "were left out.",
+        "were left out. What was stopped goes on with the same command.",
     )
     parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
-    parser.add_argument("input", metavar="INPUT", type=Path, help="folder, zip, tar or parquet")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="folder, zip, tar, parquet, or hf://OWNER/NAME[/FOLDER]: a data set of Hugging Face",
+    )
     parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
     parser.add_argument(
         "--min-side",

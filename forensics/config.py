@@ -192,8 +192,8 @@ class EvaluateSettings:
 
     Attributes:
         detector: a run's folder or a ``detector.safetensors``, or a list of them.
-        dataset: what to test on; either class may be empty. Size, filter and least side are the
-            detector's own.
+        dataset: what to test on; either class may be empty. Size, filter, match and least side
+            are the detector's own.
         perturb: what is done to the images in further tests, of
             `forensics.evaluation.robustness.PERTURBATIONS`.
         name: of the folder below ``outputs``.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from forensics import runs
 from forensics.atomic import atomic
+from forensics.data.images import MATCH_QUALITY, MATCH_SHARE, Match
 from forensics.errors import UserError
 from forensics.model_files import save_model
 from forensics.reports.table import cell
@@ -146,6 +147,14 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Scorer, Card], None], Callable[[Pa
 """By name: suffix, how to write, and how to read again as from images to probabilities."""
 
 
+_MATCHED = {
+    Match.none: "",
+    Match.jpeg: f", then saved as JPEG of quality {MATCH_QUALITY}, 4:2:0, and read again",
+    Match.resample: f", then made {MATCH_SHARE:g} times as large and as large as before",
+}
+"""What else the input of a detector has gone through, as a clause."""
+
+
 def model_card(detector: Detector, result: Mapping[str, Any] | None) -> str:
     """What someone who is given the file should know, in Markdown.
 
@@ -174,7 +183,8 @@ def model_card(detector: Detector, result: Mapping[str, Any] | None) -> str:
         "",
         f"* In: `images`, `(B, 3, {size}, {size})` uint8 RGB grey levels: the middle square of the "
         f"upright picture, resized to {size} pixels by Pillow's antialiased {card.resize_filter} "
-        f"filter (decode policy {card.decode_policy}). Another resize gives other scores.",
+        f"filter (decode policy {card.decode_policy}){_MATCHED[Match(card.match)]}. Another way "
+        "there gives other scores.",
         "* Out: `probability_real`, `(B,)` float32, calibrated by a temperature of "
         f"{card.temperature:.4g} on validation images.",
         f"* Real from {thresholds[CERTAIN_REAL]:.6g} on (5 % of the validation reals lie below), "

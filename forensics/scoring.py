@@ -21,9 +21,12 @@ from torch import Tensor, nn
 from forensics import runs
 from forensics.data.images import (
     POLICY_VERSION,
+    Match,
     RejectedImage,
     ResizeFilter,
     decode,
+    matched,
+    recompressed,
     to_rgb,
     to_square,
 )
@@ -31,7 +34,7 @@ from forensics.data.sources import in_order
 from forensics.detectors import DETECTORS
 from forensics.errors import UserError
 from forensics.evaluation.metrics import sigmoid
-from forensics.evaluation.robustness import perturb, zoomed
+from forensics.evaluation.robustness import zoomed
 from forensics.evaluation.spectra import nearest, profiles
 from forensics.model_files import load_model
 
@@ -72,6 +75,7 @@ class Card:
         toy: whether these were toy faces.
         version: of this package, that wrote the file.
         git_commit: of the code that trained it.
+        match: the handling that all images have in common; files without it had none.
     """
 
     model: str
@@ -89,6 +93,7 @@ class Card:
     toy: bool
     version: str | None
     git_commit: str | None
+    match: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse what could not be scored with as it was meant.
@@ -101,6 +106,7 @@ class Card:
                 f"decode_policy is {self.decode_policy}, this version's is {POLICY_VERSION}"
             )
         ResizeFilter(self.resize_filter)
+        Match(self.match)
         for name in (CERTAIN_REAL, CERTAIN_GENERATED):
             if name not in self.thresholds:
                 raise ValueError(f"thresholds lack {name}")
@@ -265,10 +271,11 @@ class Detector:
                     f"An array must be (H, W, 3) uint8 grey levels, not {picture.shape} "
                     f"{picture.dtype}."
                 )
-        row = to_square(image, self.card.image_size, ResizeFilter(self.card.resize_filter))
-        recompressed = perturb("jpeg", MILD_JPEG_QUALITY, 0)(row, 0)
-        rows = np.stack([row, recompressed, zoomed(row, MILD_ZOOM_PIXELS)])
-        distance = nearest(profiles(row[None]), self.card.spectra)[0]
+        filter_, match = ResizeFilter(self.card.resize_filter), Match(self.card.match)
+        square = to_square(image, self.card.image_size, filter_)
+        changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
+        rows = np.stack([matched(one, match, filter_) for one in (square, *changed)])
+        distance = nearest(profiles(rows[:1]), self.card.spectra)[0]
         return _Prepared(rows, bool(distance > self.card.spectrum_limit), *image.size, format_, "")
 
     def _score(self, batch: Sequence[_Prepared]) -> Iterator[Prediction]:
@@ -300,12 +307,12 @@ class Detector:
 
     def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
         """The verdict, by the logits of a picture and of its mildly changed copies."""
-        itself, recompressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
+        itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
         size = self.card.image_size
         reasons = {
             "score between the thresholds of 1 % and 5 % false alarms": itself is Verdict.unsure,
             f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
-                recompressed is not itself
+                compressed is not itself
             ),
             "verdict changes when rescaled by half a pixel": rescaled is not itself,
             f"smaller than the {size} pixels the detector looks at": (

@@ -1,7 +1,9 @@
 """Sweeps: what jobs one has, which of them are done already, and the report at the end.
 
 A sweep can be run again, with the same command, until it is whole: jobs that have a result are
-passed over, jobs that were stopped go on from their last checkpoint.
+passed over, jobs that were stopped go on from their last checkpoint. With another command it has
+the jobs of that one and, of earlier ones, those with a result; jobs that are no longer asked for
+are not missing.
 """
 
 import json
@@ -37,7 +39,7 @@ class SweepRecord(Callback):
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Write ``sweep.json``; jobs of an earlier sweep into the same folder stay in it."""
+        """Write ``sweep.json``; of an earlier sweep into the same folder whole jobs stay in it."""
         if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
             return  # one that chooses its jobs as it goes
         try:
@@ -46,7 +48,8 @@ class SweepRecord(Callback):
             jobs = _jobs(config)
             if (folder / SWEEP).exists():
                 before = json.loads((folder / SWEEP).read_text())["jobs"]
-                jobs = {job["folder"]: job["overrides"] for job in before} | jobs
+                whole = [job for job in before if (folder / job["folder"] / runs.RESULT).exists()]
+                jobs = {job["folder"]: job["overrides"] for job in whole} | jobs
             runs.write_json(
                 folder / SWEEP,
                 {

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from forensics.data.images import POLICY_VERSION, ResizeFilter
+from forensics.data.images import POLICY_VERSION, Match, ResizeFilter
 from forensics.data.splits import DatasetSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminator
 from forensics.evaluation.spectra import profiles
@@ -78,6 +78,7 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
             "validation_share": 0.2,
             "image_size": SIZE,
             "resize_filter": ResizeFilter.lanczos,
+            "match": Match.none,
             "min_side": SIZE,
             "max_rejected_share": 0.0,
             "toy": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from forensics.cli import main
 from forensics.data.datamodule import FaceData
+from forensics.data.images import Match
 from forensics.data.sources import repetitions
 from forensics.data.splits import DatasetSettings
 from forensics.errors import UserError
@@ -228,6 +230,28 @@ class TestBeforeTraining:
         assert any("seen can be told from real by file formats" in w for w in result["warnings"])
         assert "1 of 39 training images of real show" in result["warnings"][-1]
         assert result == audit_run(data, AuditMode.warn, seed=0)
+
+    @pytest.mark.parametrize(
+        ("match", "alike"),
+        [(Match.jpeg, {"format", "jpeg_quality"}), (Match.resample, {"size"})],
+    )
+    def test_it_measures_what_matching_leaves(
+        self, data: FaceData, tmp_path: Path, match: Match, alike: set[str]
+    ) -> None:
+        settings = dataclasses.replace(data.settings, match=match)
+        matched = FaceData(settings, Untouched(), 8, 0, tmp_path / "cache")
+        matched.setup()
+        before, after = (audit_run(one, AuditMode.warn, seed=0) for one in (data, matched))
+        assert before is not None
+        assert after is not None
+        said = {check["trait"]: check["verdict"] for check in after["traits"]}
+        assert {trait for trait, verdict in said.items() if verdict == "matched"} == alike
+        assert "matched" not in {check["verdict"] for check in before["traits"]}
+        formats = [w for w in after["warnings"] if "by file formats" in w]
+        assert bool(formats) == (match is not Match.jpeg)
+        # Of files nothing changes, of pixels it does.
+        assert _aurocs(before)["format"] == _aurocs(after)["format"]
+        assert _aurocs(before)["spectrum"] != _aurocs(after)["spectrum"]
 
     def test_it_fails_in_one_sentence(self, data: FaceData) -> None:
         with pytest.raises(UserError, match=r"The audit has \d+ warnings, the first: seen can be"):

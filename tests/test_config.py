@@ -100,6 +100,7 @@ def test_blur_noise_has_the_strengths_of_its_parts() -> None:
         ("seed=many", "seed: "),
         ("preprocess.per=pixel", r"preprocess.per: .*\[batch, image\]"),
         ("dataset.resize_filter=magic", "dataset.resize_filter: .*lanczos"),
+        ("dataset.match=magic", r"dataset.match: .*\[none, jpeg, resample\]"),
         ("trainer.precision=int8", "trainer.precision: .*bf16"),
         ("no sense", "Cannot read 'no sense'"),
         ("betas=0.5", r"betas: .*[^.]\.$"),
@@ -174,6 +175,7 @@ def test_help_names_every_group_and_option() -> None:
 # What may import what: a module imports only from lines above its own.
 LAYERS = [
     ["errors", "progress", "atomic"],
+    ["data.hub"],
     ["preprocess", "runs", "model_files"],
     ["detectors", "generators"],
     ["data.images"],

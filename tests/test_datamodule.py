@@ -25,10 +25,11 @@ from forensics.data.datamodule import (
     PartImages,
     ShuffledBatches,
 )
-from forensics.data.images import ResizeFilter
+from forensics.data.images import Match, ResizeFilter
 from forensics.data.sources import Preparation, open_source
 from forensics.data.splits import DatasetSettings, Part
 from forensics.errors import UserError
+from forensics.evaluation.robustness import perturb
 from forensics.preprocess import Draws, Noise, Per, Preprocess, Untouched
 
 MakeFaces = Callable[..., DatasetSettings]
@@ -178,6 +179,39 @@ class TestBatches:
             assert batch.labels.tolist() == expected
             seen += len(batch.labels)
         assert seen == len(names) - (len(names) % 8 if stage == "train" else 0)
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_matched_images_are_the_files_compressed_once_more(
+        self, faces: MakeFaces, open_data: OpenData, stage: str, tmp_path: Path
+    ) -> None:
+        plain, data = open_data(faces()), open_data(faces(match=Match.jpeg))
+        for batch in _loader(data, stage):
+            for image, position in zip(batch.images, batch.positions.tolist(), strict=True):
+                path = list(_files(data, _part(data, stage)))[position]
+                Image.open(path).save(tmp_path / "again.jpg", quality=75)
+                expected = np.asarray(Image.open(tmp_path / "again.jpg"))
+                np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
+        # Another cache, and the same pictures in the same parts.
+        assert plain.sources[0].paths == data.sources[0].paths
+        assert plain.sources[0].digests != data.sources[0].digests
+        np.testing.assert_array_equal(_part(plain, stage).row, _part(data, stage).row)
+
+    def test_a_perturbed_image_is_matched_as_the_detector_would(
+        self, faces: MakeFaces, open_data: OpenData, tmp_path: Path
+    ) -> None:
+        data = open_data(faces(match=Match.jpeg))
+        data.perturb = perturb("noise", 20, 5, Match.jpeg, ResizeFilter.lanczos)
+        paths = list(_files(data, data.split.test))
+        for batch in data.test_dataloader():
+            for image, position in zip(batch.images, batch.positions.tolist(), strict=True):
+                Image.open(paths[position]).save(tmp_path / "first.jpg", quality=75)
+                noise = np.random.default_rng([5, position]).normal(0, 20, (SIZE, SIZE, 3))
+                noisy = np.rint(np.asarray(Image.open(tmp_path / "first.jpg")) + noise)
+                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
+                    tmp_path / "again.jpg", quality=75
+                )
+                expected = np.asarray(Image.open(tmp_path / "again.jpg"))
+                np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
 
     def test_several_real_sources_are_all_real(
         self, faces: MakeFaces, open_data: OpenData, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SIZE
+from conftest import NETWORK, SIZE, detector_card
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from forensics.evaluation.robustness import PERTURBATIONS
+from forensics.model_files import save_model
 from forensics.scoring import Detector
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
@@ -89,6 +91,18 @@ class TestAnEvaluation:
             "was trained on real",
         ):
             assert said in out
+
+    def test_images_are_matched_as_the_detectors_were(
+        self, run: Run, tmp_path: Path, detector_file: Path
+    ) -> None:
+        card = dataclasses.asdict(detector_card(match="resample"))
+        save_model(detector_file, NETWORK.build(SIZE), card)
+        assert run("perturb=[noise]") == 0
+        scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet").to_pylist()
+        paths = [tmp_path / "faces" / one["source"] / one["path"] for one in scores]
+        expected = [one.logit for one in Detector.load(detector_file).predict(paths)]
+        assert [one["logit"] for one in scores] == pytest.approx(expected, abs=1e-5)
+        assert read(tmp_path)["detectors"][0]["match"] == "resample"
 
     def test_several_detectors_stand_in_one_table(
         self, run: Run, tmp_path: Path, detector_file: Path, capfd: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -10,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE
+from conftest import NETWORK, SIZE, detector_card
 from scipy.special import expit
 
 from forensics.cli import main
 from forensics.detectors import DETECTORS
-from forensics.model_files import load_model
+from forensics.model_files import load_model, save_model
 from forensics.scoring import Detector
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")
@@ -90,6 +91,17 @@ class TestModelCard:
         for said in ("images of real (real) from those of seen", "lanczos", "## Limits", "uint8"):
             assert said in text
         assert "Real from 3.17997e-22 on" in text  # expit(-99 / 2)
+
+    def test_it_says_how_images_were_matched(self, detector_file: Path) -> None:
+        card = dataclasses.asdict(detector_card(match="jpeg"))
+        save_model(detector_file, NETWORK.build(SIZE), card)
+        assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
+        text = (detector_file.parent / "export" / "README.md").read_text()
+        assert "then saved as JPEG of quality 75, 4:2:0, and read again. Another" in text
+        assert (
+            Detector.load(detector_file.parent / "export" / "detector.safetensors").card.match
+            == "jpeg"
+        )
 
     def test_results_of_the_run_stand_in_it(self, detector_file: Path) -> None:
         at = {

@@ -11,11 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import photos
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
+from sklearn.metrics import roc_auc_score
 
-from forensics.data.images import MAX_PIXELS, RejectedImage, ResizeFilter, decode, to_square
+from forensics.data.images import (
+    MAX_PIXELS,
+    Match,
+    RejectedImage,
+    ResizeFilter,
+    decode,
+    matched,
+    to_square,
+)
 
 Pixels = NDArray[np.uint8]
 FORMATS: dict[str, dict[str, Any]] = {
@@ -414,3 +425,65 @@ class TestSquare:
         stripes[:, ::2] = 255
         for filter_ in ResizeFilter:
             assert np.abs(to_square(Image.fromarray(stripes), 16, filter_) - 127.5).max() < 12
+
+
+class TestMatched:
+    def test_without_it_no_pixel_changes(self) -> None:
+        pixels = _pixels(16, 16, 3)
+        assert matched(pixels, Match.none, ResizeFilter.lanczos) is pixels
+
+    def test_jpeg_is_what_libjpeg_makes_of_quality_75(self, tmp_path: Path) -> None:
+        pixels = photos(1)[0]
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=75, subsampling=2)
+        with Image.open(tmp_path / "a.jpg") as image:
+            # The luminance table of the standard, halved: it begins with 16, 11, 10.
+            assert isinstance(image, JpegImageFile)
+            assert image.quantization[0][:3] == [8, 6, 5]
+            expected = np.asarray(image)
+        got = matched(pixels, Match.jpeg, ResizeFilter.lanczos)
+        np.testing.assert_array_equal(got, expected)
+
+    @pytest.mark.parametrize("filter_", ResizeFilter)
+    def test_resample_leaves_nothing_of_the_upper_octave(self, filter_: ResizeFilter) -> None:
+        size = 64
+        at = np.arange(size)
+
+        def wave(cycles: float) -> Pixels:
+            grey = 128 + 100 * np.sin(2 * np.pi * cycles * at / size)
+            return np.broadcast_to(grey.round().astype(np.uint8)[:, None, None], (size, size, 3))
+
+        def contrast(cycles: float) -> float:
+            got = matched(wave(cycles), Match.resample, filter_)
+            assert got.shape == (size, size, 3)
+            assert got.dtype == np.uint8
+            # Away from the border, where there is less to take a mean of.
+            return float(got[8:-8].std() / wave(cycles)[8:-8].std())
+
+        assert contrast(2) > 0.9
+        assert contrast(size * 0.45) < 0.2
+
+    @pytest.mark.parametrize("size", [1, 2, 15])
+    def test_of_any_size(self, size: int) -> None:
+        for match in Match:
+            assert matched(_pixels(size, size, 3), match, ResizeFilter.box).shape == (size, size, 3)
+
+    def test_a_source_larger_before_cannot_be_told_after_resampling(self) -> None:
+        """The energy near the highest frequency tells a 200 px source, until both are matched."""
+
+        def high(images: Pixels, match: Match) -> NDArray[np.floating[Any]]:
+            found = []
+            for image in images:
+                row = to_square(Image.fromarray(image), 64, ResizeFilter.lanczos)
+                grey = matched(row, match, ResizeFilter.lanczos).mean(axis=2)
+                found.append(np.log(np.abs(np.fft.rfft(grey, axis=1))[:, 28:].mean()))
+            return np.array(found)
+
+        small, large = photos(40, 64, 1), photos(40, 128, 2)
+        apart = {
+            match: roc_auc_score(
+                np.repeat([0, 1], 40), np.concatenate([high(small, match), high(large, match)])
+            )
+            for match in (Match.none, Match.resample)
+        }
+        assert abs(apart[Match.none] - 0.5) > 0.45
+        assert abs(apart[Match.resample] - 0.5) < abs(apart[Match.none] - 0.5)

@@ -6,12 +6,16 @@ import errno
 import hashlib
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +28,7 @@ from PIL import Image
 from forensics.cli import main
 from forensics.data import prepare as module
 from forensics.data.duplicates import perceptual_hashes
-from forensics.data.images import ResizeFilter
+from forensics.data.images import ResizeFilter, decode
 from forensics.data.prepare import Prepared, prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
@@ -235,26 +239,317 @@ def _full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class TestInterrupted:
-    @pytest.mark.parametrize("error", [stop, _full])
-    def test_nothing_half_is_left_and_it_can_be_done_again(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[..., None]
-    ) -> None:
-        given = _folder(tmp_path / "input", CONTENTS)
-        with monkeypatch.context() as patched:
-            patched.setattr(module, "perceptual_hashes", error)
-            with pytest.raises((KeyboardInterrupt, OSError)):
-                _prepared(given, tmp_path)
-        assert _left(tmp_path) == []
-        assert _prepared(given, tmp_path).accepted == 5
+def _bytes(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
-    def test_what_a_kill_left_is_removed(self, tmp_path: Path) -> None:
-        left = tmp_path / "root" / ".faces.unfinished"
+
+MANY = {f"{number:02d}.png": encoded(number, "png") for number in range(30)} | CONTENTS
+
+
+class TestInterrupted:
+    """Of 37 files; what goes on must give, byte for byte, what was never stopped."""
+
+    @pytest.fixture
+    def decoded(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What is decoded from here on."""
+        names: list[str] = []
+
+        def counted(path: Path, min_side: int) -> object:
+            names.append(path.name)
+            return decode(path, min_side)
+
+        monkeypatch.setattr(module, "decode", counted)
+        return names
+
+    @pytest.fixture
+    def whole(self, tmp_path: Path) -> Callable[[Path], dict[str, bytes]]:
+        """What an uninterrupted call makes of an input."""
+
+        def make(given: Path) -> dict[str, bytes]:
+            return _bytes(prepare("faces", given, tmp_path / "another", min_side=SIDE).folder)
+
+        return make
+
+    @pytest.fixture
+    def interrupt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Begin with an input, and end at its twentieth image."""
+
+        def begin(given: Path, error: Callable[..., None] = stop) -> None:
+            left = iter(range(20))
+
+            def hashes(square: Any) -> Any:  # noqa: ANN401
+                return perceptual_hashes(square) if next(left, None) is not None else error()
+
+            with monkeypatch.context() as patched:
+                patched.setattr(module, "perceptual_hashes", hashes)
+                with pytest.raises((KeyboardInterrupt, OSError)):
+                    _prepared(given, tmp_path)
+            assert _left(tmp_path) == [".faces.unfinished"]
+
+        return begin
+
+    @pytest.mark.parametrize("error", [stop, _full])
+    @pytest.mark.parametrize("kind", INPUTS)
+    def test_the_same_command_goes_on_and_gives_the_same(
+        self,
+        tmp_path: Path,
+        kind: str,
+        error: Callable[..., None],
+        interrupt: Callable[..., None],
+        whole: Callable[[Path], dict[str, bytes]],
+        decoded: list[str],
+    ) -> None:
+        given = INPUTS[kind](tmp_path / f"input.{kind}", MANY)
+        interrupt(given, error)
+        decoded.clear()
+        prepared = _prepared(given, tmp_path)
+        assert len(decoded) < 25
+        assert (prepared.accepted, len(prepared.rejected)) == (35, 2)
+        assert _bytes(prepared.folder) == whole(given)
+        assert _left(tmp_path) == ["faces"]
+
+    def test_after_kill_9_it_gives_the_same(
+        self, tmp_path: Path, whole: Callable[[Path], dict[str, bytes]], decoded: list[str]
+    ) -> None:
+        given = _folder(tmp_path / "input", MANY)
+        program = (
+            "import os, signal, sys; from pathlib import Path\n"
+            "from forensics.data import prepare as module\n"
+            "write, left = Path.write_bytes, iter(range(20))\n"
+            "def torn(path, content):\n"
+            "    if next(left, None) is None:\n"
+            "        write(path, content[:50])\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return write(path, content)\n"
+            "Path.write_bytes = torn\n"
+            "module.prepare('faces', Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))\n"
+        )
+        root = tmp_path / "root"
+        killed = subprocess.run([sys.executable, "-c", program, given, root, str(SIDE)])
+        assert killed.returncode == -9
+        assert not (root / "faces").exists()
+        assert len(list((root / ".faces.unfinished" / "images").iterdir())) >= 10
+        prepared = _prepared(given, tmp_path)
+        assert len(decoded) < 35
+        assert _bytes(prepared.folder) == whole(given)
+        assert _left(tmp_path) == ["faces"]
+
+    @pytest.mark.parametrize("left", range(0, 2000, 97))
+    def test_a_record_cut_anywhere_is_believed_up_to_there(
+        self,
+        tmp_path: Path,
+        left: int,
+        interrupt: Callable[..., None],
+        whole: Callable[[Path], dict[str, bytes]],
+    ) -> None:
+        given = _zip(tmp_path / "input.zip", MANY)
+        interrupt(given)
+        record = tmp_path / "root" / ".faces.unfinished" / "record.jsonl"
+        record.write_bytes(record.read_bytes()[:left])
+        assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
+
+    def test_an_image_that_is_not_what_the_record_says_is_made_again(
+        self,
+        tmp_path: Path,
+        interrupt: Callable[..., None],
+        whole: Callable[[Path], dict[str, bytes]],
+    ) -> None:
+        given = _folder(tmp_path / "input", MANY)
+        interrupt(given)
+        images = tmp_path / "root" / ".faces.unfinished" / "images"
+        (images / "000000.png").write_bytes(b"")
+        (images / "000001.png").unlink()
+        assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
+
+    def test_what_is_of_another_input_is_not_taken(
+        self,
+        tmp_path: Path,
+        interrupt: Callable[..., None],
+        whole: Callable[[Path], dict[str, bytes]],
+    ) -> None:
+        given = _folder(tmp_path / "input", MANY)
+        interrupt(given)
+        (given / "00.png").write_bytes(encoded(99, "png", compress_level=1))
+        (given / "29.png").unlink()
+        assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
+
+    def test_another_least_side_is_another_input(
+        self, tmp_path: Path, interrupt: Callable[..., None]
+    ) -> None:
+        given = _folder(tmp_path / "input", MANY)
+        interrupt(given)
+        with pytest.raises(UserError, match="each side must have at least 25"):
+            prepare("faces", given, tmp_path / "root", min_side=SIDE + 1)
+        assert _left(tmp_path) == []
+
+    def test_what_lies_there_without_a_record_is_removed(self, tmp_path: Path) -> None:
+        left = tmp_path / "root" / ".faces.unfinished" / "images"
         left.mkdir(parents=True)
         (left / "000009.part").write_bytes(b"half")
         _prepared(_folder(tmp_path / "input", CONTENTS), tmp_path)
         assert _left(tmp_path) == ["faces"]
         assert not (tmp_path / "root" / "faces" / "000009.part").exists()
+
+    def test_it_says_how_to_go_on(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        given = _folder(tmp_path / "input", CONTENTS)
+        arguments = ["prepare", "faces", str(given), "--root", str(tmp_path / "root")]
+        arguments += ["--min-side", str(SIDE)]
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "decode", stop)
+            assert main(arguments) == 130
+        assert "faces is not whole: the same command goes on where this one stopped" in caplog.text
+        assert main(arguments) == 0
+
+
+class TestCelebA:
+    """As torchvision.datasets.CelebA leaves it: the folder of images, or the archive beside it."""
+
+    @pytest.mark.parametrize("name", ["img_align_celeba", "img_align_celeba.zip"])
+    def test_its_images_become_a_source(self, tmp_path: Path, name: str) -> None:
+        celeba = tmp_path / "celeba"
+        contents = {f"{n:06d}.jpg": encoded(n, "jpeg") for n in range(1, 12)}
+        _folder(celeba / "img_align_celeba", contents)
+        _zip(
+            celeba / "img_align_celeba.zip",
+            {f"img_align_celeba/{file}": content for file, content in contents.items()},
+        )
+        (celeba / "list_attr_celeba.txt").write_text("11")
+        folder, accepted, rejected = _prepared(celeba / name, tmp_path)
+        assert (accepted, rejected) == (11, [])
+        assert (folder / "000010.jpg").read_bytes() == contents["000011.jpg"]
+
+
+class _Hub:
+    """Stands in for huggingface_hub: data sets are folders below ``root``, by branch."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.downloaded = root, list[str]()
+        self.fail: Exception | None = None
+
+    def list_repo_refs(self, dataset: str, *, repo_type: str) -> SimpleNamespace:
+        assert repo_type == "dataset"
+        if not (self.root / dataset).is_dir():
+            raise ValueError(f"404 Client Error.\n\n{dataset} is not there")
+        branches = [path for path in (self.root / dataset).iterdir() if path.name != "main"]
+        converts = [SimpleNamespace(ref=f"refs/convert/{path.name}") for path in branches]
+        return SimpleNamespace(converts=converts)
+
+    def _branch(self, dataset: str, revision: str | None) -> Path:
+        return self.root / dataset / (revision or "main").removeprefix("refs/convert/")
+
+    def dataset_info(self, dataset: str, *, revision: str | None) -> SimpleNamespace:
+        branch = self._branch(dataset, revision)
+        names = sorted(p.relative_to(branch).as_posix() for p in branch.rglob("*") if p.is_file())
+        siblings = [SimpleNamespace(rfilename=name) for name in names]
+        return SimpleNamespace(sha=branch.name, siblings=siblings)
+
+    def hf_hub_download(
+        self, dataset: str, file: str, *, repo_type: str, revision: str, local_dir: Path
+    ) -> None:
+        if self.fail:
+            raise self.fail
+        if not (local_dir / file).exists():
+            self.downloaded.append(file)
+            (local_dir / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self._branch(dataset, revision) / file, local_dir / file)
+
+
+class TestHub:
+    @pytest.fixture
+    def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Hub:
+        """With ``me/faces`` on it, and ``me/zipped``, which the hub has made parquet of."""
+        root = tmp_path / "hub"
+        _shards(root / "me" / "faces" / "main", CONTENTS)
+        for branch in ("main", "parquet"):
+            (root / "me" / "zipped" / branch).mkdir(parents=True)
+        (root / "me" / "zipped" / "main" / "a.zip").touch()
+        _shards(root / "me" / "zipped" / "parquet" / "default", CONTENTS)
+        (root / "me" / "nothing" / "main").mkdir(parents=True)
+        hub = _Hub(root)
+        module = ModuleType("huggingface_hub")
+        module.__spec__ = ModuleSpec("huggingface_hub", None)
+        for name in ("list_repo_refs", "dataset_info", "hf_hub_download"):
+            setattr(module, name, getattr(hub, name))
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        return hub
+
+    def prepared(self, given: str, tmp_path: Path) -> Prepared:
+        return prepare("faces", given, tmp_path / "root", min_side=SIDE)
+
+    @pytest.mark.parametrize(
+        "given", ["hf://me/faces", "hf://me/faces/data", "hf://me/zipped", "hf://me/zipped/default"]
+    )
+    def test_a_data_set_gives_the_source_that_its_files_do(
+        self, tmp_path: Path, hub: _Hub, given: str
+    ) -> None:
+        folder, accepted, _ = self.prepared(given, tmp_path)
+        assert accepted == 5
+        local = prepare("faces", hub.root / "me" / "faces" / "main", tmp_path / "local", SIDE)
+        assert _bytes(folder) == _bytes(local.folder)
+        assert [Path(name).name for name in hub.downloaded] == [
+            "train-0.parquet", "train-1.parquet"
+        ]  # fmt: skip
+        assert _left(tmp_path) == ["faces"]
+
+    def test_what_was_downloaded_is_not_downloaded_again(
+        self, tmp_path: Path, hub: _Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "decode", stop)
+            with pytest.raises(KeyboardInterrupt):
+                self.prepared("hf://me/faces", tmp_path)
+        assert self.prepared("hf://me/faces", tmp_path).accepted == 5
+        assert len(hub.downloaded) == 2
+        assert _left(tmp_path) == ["faces"]
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("hf://me", "hf://me is no data set's name: give hf://OWNER/NAME"),
+            ("hf://me//data", "is no data set's name"),
+            ("hf://me/nothing", "hf://me/nothing has no parquet file: download it by hand"),
+            ("hf://me/faces/test", "hf://me/faces/test has no parquet file"),
+            (
+                "hf://you/faces",
+                r"cannot be downloaded \(ValueError: 404 Client Error.\): check name",
+            ),
+        ],
+    )
+    def test_what_cannot_be_had_is_one_sentence(
+        self,
+        tmp_path: Path,
+        hub: _Hub,
+        given: str,
+        said: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert main(["prepare", "faces", given, "--root", str(tmp_path / "root")]) == 1
+        error = capsys.readouterr().err
+        assert re.search(said, error)
+        assert error.count("\n") == 1
+        assert _left(tmp_path) == []
+
+    def test_a_full_disk_is_said_as_such(self, tmp_path: Path, hub: _Hub) -> None:
+        hub.fail = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space left"):
+            self.prepared("hf://me/faces", tmp_path)
+
+    def test_a_missing_package_is_said_with_what_to_install(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        assert main(["prepare", "faces", "hf://me/faces", "--root", str(tmp_path / "root")]) == 1
+        assert capsys.readouterr().err == (
+            "hf://me/faces needs huggingface_hub: pip install -c constraints.txt '.[hub]'.\n"
+        )
 
 
 class TestCommand:

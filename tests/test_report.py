@@ -1,5 +1,6 @@
 """Reports of run folders: what they say, what they refuse, and the page."""
 
+import csv
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from forensics import runs
@@ -244,6 +246,56 @@ class TestMissing:
         (study / "blur_1" / runs.RESULT).unlink()
         (problem,) = read_study([study]).problems
         assert problem.reason.startswith("was stopped")
+
+    def test_of_a_sweep_whole_runs_and_the_jobs_asked_for_last_count(self, study: Path) -> None:
+        jobs = [{"folder": name, "overrides": ["x"]} for name in ("none_1", "noise_0")]
+        (study / SWEEP).write_text(json.dumps({"command": "x", "jobs": jobs}))
+        (study / "none_1" / runs.RESULT).unlink()
+        (study / "blur_1" / runs.RESULT).unlink()
+        found = read_study([study])
+        assert {run.folder.name for run in found.runs} == {"none_0", "blur_0"}
+        # blur_1 was stopped, too, but nobody asks for it any more.
+        assert {problem.folder.name for problem in found.problems} == {"none_1", "noise_0"}
+
+
+class TestMatched:
+    @pytest.fixture
+    def both(self, study: Path) -> Path:
+        """The same pictures, as they are and matched: other pixels."""
+        for seed in (0, 1):
+            run = write_run(study / f"matched_{seed}", "none", seed)
+            result = json.loads((run / runs.RESULT).read_text())
+            result["settings"]["dataset"]["match"] = "jpeg"
+            result["test_hashes"] = {name: f"{name}, matched" for name in result["test_hashes"]}
+            runs.write_json(run / runs.RESULT, result)
+        return study
+
+    def test_stands_beside_what_is_not_and_is_compared_with_it(self, both: Path) -> None:
+        write_report([both], both)
+        header = next(
+            line for line in (both / "report.md").read_text().splitlines() if "| metric |" in line
+        )
+        assert "| M (none) | M_GB (blur) | none, match=jpeg | paper's M |" in header
+        changes = list(csv.DictReader((both / "differences.csv").read_text().splitlines()))
+        of_match = [one for one in changes if one["preprocess"] == "none, match=jpeg"]
+        assert len(of_match) == 3 * 4
+        # The same scores: nothing is changed.
+        assert {one["difference"] for one in of_match} == {"0"}
+
+    def test_of_other_pictures_is_refused(self, both: Path) -> None:
+        path = both / "matched_0" / runs.SCORES
+        columns = pq.read_table(path).to_pydict()
+        columns["path"][3] = "another.png"
+        runs.write_columns(path, columns)
+        with pytest.raises(
+            UserError, match=r"matched_0, which differ in dataset.match, tested different images"
+        ):
+            read_study([both])
+
+    def test_of_another_match_twice_is_one_training_twice(self, both: Path) -> None:
+        shutil.copytree(both / "matched_0", both / "matched_2")
+        with pytest.raises(UserError, match=r"matched_0 and .*matched_2 are the same training"):
+            read_study([both])
 
 
 class TestRefused:

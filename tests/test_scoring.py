@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NETWORK, SIZE, detector_card, write_images
+from conftest import NETWORK, SIZE, detector_card, photos, write_images
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import expit
@@ -113,6 +113,28 @@ class TestPredict:
             detector.predict(np.zeros((SIZE, SIZE, 3), np.uint8))
 
 
+class TestMatched:
+    def test_a_picture_is_matched_as_the_tested_ones_were(self, tmp_path: Path) -> None:
+        picture = photos(1, 40)[0]
+        square = Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        square.save(tmp_path / "again.jpg", quality=75)
+        half = square.resize((SIZE // 2,) * 2, Image.Resampling.LANCZOS)
+        enlarged = half.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        expected = {
+            "none": square,
+            "jpeg": Image.open(tmp_path / "again.jpg"),
+            "resample": enlarged,
+        }
+        for match, image in expected.items():
+            one = Detector(MeanRed(), detector_card(match=match), "").predict(picture)[0]
+            assert one.logit == pytest.approx(by_hand(np.asarray(image)), abs=1e-6)
+
+    def test_a_file_from_before_there_was_matching_had_none(self, detector_file: Path) -> None:
+        card = {k: v for k, v in dataclasses.asdict(detector_card()).items() if k != "match"}
+        save_model(detector_file, NETWORK.build(SIZE), card)
+        assert Detector.load(detector_file).card.match == "none"
+
+
 def noise(seed: int = 1, size: int = SIZE) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
@@ -192,6 +214,7 @@ class TestLoad:
             ({"decode_policy": POLICY_VERSION + 1}, "decode_policy is"),
             ({"resize_filter": "magic"}, "magic"),
             ({"resize_filter": None}, "None"),
+            ({"match": "magic"}, "magic"),
             ({"thresholds": {"0.5": 0.0}}, "thresholds lack source_0.05"),
             ({"thresholds": None}, "cannot be scored with"),
             (

@@ -12,7 +12,7 @@ import pytest
 from conftest import photos
 from PIL import Image
 
-from forensics.data.images import ResizeFilter
+from forensics.data.images import Match, ResizeFilter
 from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import DatasetSettings, Part, Split, split_sources
 from forensics.errors import UserError
@@ -29,6 +29,7 @@ BASE = DatasetSettings(
     validation_share=0.2,
     image_size=1,
     resize_filter=ResizeFilter.lanczos,
+    match=Match.none,
     min_side=1,
     max_rejected_share=0.0,
     toy=False,

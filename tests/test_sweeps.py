@@ -82,6 +82,21 @@ class TestInOneProcess:
         assert [job["folder"] for job in record["jobs"]] == ["seed0", "seed1", "seed2"]
         assert "3 detectors" in (tmp_path / "outputs" / "sweep" / "report.html").read_text()
 
+    def test_jobs_that_a_smaller_sweep_no_longer_asks_for_are_not_missing(
+        self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
+    ) -> None:
+        failing = ["seed=0,-1" if one == "seed=0,1" else one for one in sweep]
+        assert run_program(TRAIN, *failing) == 1
+        folder = tmp_path / "outputs" / "sweep"
+        assert (folder / "report.md").read_text().startswith("**1 of 2 jobs have no result:**")
+        smaller = ["seed=1" if one == "seed=0,1" else one for one in sweep]
+        assert run_program(TRAIN, *smaller) == 0
+        assert results(folder).keys() == {"seed0", "seed1"}
+        record = json.loads((folder / "sweep.json").read_text())
+        assert [job["folder"] for job in record["jobs"]] == ["seed0", "seed1"]
+        assert "no result" not in (folder / "report.md").read_text()
+        assert "2 detectors" in (folder / "report.html").read_text()
+
     def test_results_of_other_settings_are_not_taken_for_its_own(
         self,
         sweep: list[str],

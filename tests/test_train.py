@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from forensics.data.datamodule import FaceData, PartImages
 from forensics.detectors import DETECTORS
 from forensics.model_files import load_model
+from forensics.scoring import Detector
 from forensics.task import DetectorTask
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -126,6 +127,19 @@ class TestARun:
             assert image_tag in tags["images"]
         assert "probability_real/unseen" in tags["histograms"]
         assert not (folder / "failed.json").exists()
+
+    def test_a_new_picture_is_matched_as_the_tested_ones_were(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        assert run("name=x", "dataset.match=jpeg", "trainer.precision=fp32", "perturb=[noise]") == 0
+        folder = tmp_path / "outputs" / "x"
+        result = json.loads((folder / "result.json").read_text())
+        assert result["settings"]["dataset"]["match"] == "jpeg"
+        scores = read_scores(folder)
+        pairs = zip(scores["source"], scores["path"], strict=True)
+        paths = [tmp_path / "faces" / source / path for source, path in pairs]
+        got = [one.logit for one in Detector.load(folder).predict(paths)]
+        assert got == pytest.approx(scores["logit"].tolist(), abs=1e-4)
 
     def test_is_the_same_again_with_the_same_seed_and_another_with_another(
         self, run: Run, tmp_path: Path

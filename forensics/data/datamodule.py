@@ -200,6 +200,7 @@ class FaceData(pl.LightningDataModule):
             settings.resize_filter,
             settings.min_side,
             settings.max_rejected_share,
+            settings.match,
         )
         self.sources = [
             open_source(name, settings.folder(name), preparation, self._cache_dir) for name in names

@@ -3,20 +3,22 @@
 Images keep their bytes and get numbers for names, in the order of the names they had. Nothing is
 ever unpacked to a name that an archive gives, links are not followed, and what an archive may
 unpack to is bounded. Each file is judged by `forensics.data.images.decode`, and the manifest
-says what became of it.
+says what became of it. What was interrupted goes on after the last file it has a record of.
 """
 
 import bz2
 import gzip
 import hashlib
 import io
+import json
+import logging
 import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -27,11 +29,20 @@ from filelock import FileLock, Timeout
 
 from forensics.atomic import atomic
 from forensics.data.duplicates import perceptual_hashes
-from forensics.data.images import RejectedImage, ResizeFilter, decode, to_square
+from forensics.data.hub import SCHEME, download
+from forensics.data.images import (
+    POLICY_VERSION,
+    RejectedImage,
+    ResizeFilter,
+    decode,
+    to_square,
+)
 from forensics.data.metadata import read_metadata
 from forensics.data.sources import as_text, in_order
 from forensics.errors import UserError
 from forensics.progress import Progress
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.parquet"
 
@@ -69,10 +80,17 @@ class Item(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The files of an input, in any order, each read when it is its turn."""
+    """The files of an input, in any order, each read when it is its turn.
+
+    Attributes:
+        total: how many there are.
+        files: what there is on disk, by what tells that it changed: name, bytes, time.
+        each: all but those whose positions are given.
+    """
 
     total: int
-    each: Iterator[Item]
+    files: list[tuple[str, int, int]]
+    each: Callable[[Container[int]], Iterator[Item]]
 
 
 class Prepared(NamedTuple):
@@ -89,19 +107,21 @@ class Prepared(NamedTuple):
     rejected: list[tuple[str, str]]
 
 
-def prepare(source: str, given: Path, root: Path, min_side: int) -> Prepared:
-    """Make a source of a folder, a zip or tar archive, a parquet file or a folder of such.
+def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepared:
+    """Make a source of a folder, a zip or tar archive, parquet, or a data set of a hub.
 
-    ``<root>/<source>`` is there whole or not at all; what a killed call left is removed by the
-    next one. Its ``manifest.parquet`` has a row for every file of the input: ``path`` (null if
-    rejected), ``original`` (name in the input), ``sha256``, ``bytes``, ``format``, ``width``,
-    ``height``, ``mode``, ``jpeg_quality``, ``orientation`` and ``exif`` as in `read_metadata`,
-    ``hash`` as in `perceptual_hashes`, ``flag`` (what is odd about it) and ``error`` (why it was
-    rejected).
+    ``<root>/<source>`` is there whole or not at all. What a call that was stopped has done lies
+    beside it in ``.<source>.unfinished``: the next one with the same input goes on from there, one
+    with another input starts anew. Its ``manifest.parquet`` has a row for every file of the input:
+    ``path`` (null if rejected), ``original`` (name in the input), ``sha256``, ``bytes``,
+    ``format``, ``width``, ``height``, ``mode``, ``jpeg_quality``, ``orientation`` and ``exif`` as
+    in `read_metadata`, ``hash`` as in `perceptual_hashes`, ``flag`` (what is odd about it) and
+    ``error`` (why it was rejected).
 
     Args:
         source: the source's name.
-        given: the input; it is only read. Hidden files in it are passed over.
+        given: the input; it is only read. Hidden files in it are passed over. What starts with
+            ``hf://`` is taken as `forensics.data.hub.download` says.
         root: holds a folder for each source.
         min_side: images with a shorter side in pixels are rejected.
 
@@ -111,9 +131,10 @@ def prepare(source: str, given: Path, root: Path, min_side: int) -> Prepared:
     """
     if not source or "/" in source or source.startswith("."):
         raise UserError(f"{source!r} is no source's name: give that of a folder to make in {root}.")
-    if not (given.is_dir() or given.is_file()):
+    on_hub = str(given).startswith(SCHEME)
+    if not on_hub and not (Path(given).is_dir() or Path(given).is_file()):
         raise UserError(f"There is no {given}: name a folder, zip, tar or parquet with images.")
-    folder, unfinished = root / source, root / f".{source}.unfinished"
+    folder, unfinished = root / source, Unfinished(root / f".{source}.unfinished")
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / f".{source}.lock")
     try:
@@ -122,32 +143,109 @@ def prepare(source: str, given: Path, root: Path, min_side: int) -> Prepared:
         raise UserError(f"Another process prepares {folder}: wait for its end.") from None
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            unfinished.remove()  # that a kill at the very end has left
             raise UserError(
                 f"{folder} is there already: remove it, or give the source another name."
             )
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        prepared = _fill(unfinished, folder, given, min_side)
-        unfinished.replace(folder)
+        downloaded = download(str(given), unfinished.downloads) if on_hub else Path(given)
+        try:
+            prepared = _fill(unfinished, folder, downloaded, min_side)
+        except UserError:
+            unfinished.remove()  # the same input would give the same error
+            raise
+        unfinished.images.replace(folder)
+        unfinished.remove()
         return prepared
+    except (KeyboardInterrupt, OSError):
+        log.warning("%s is not whole: the same command goes on where this one stopped.", folder)
+        raise
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
-def _fill(unfinished: Path, folder: Path, given: Path, min_side: int) -> Prepared:
+class Unfinished:
+    """What has been done of a source: images, and a record with a line for each file of the input.
+
+    The record's first line says of what input; a line that was cut off and all after it do not
+    count, nor does an image whose bytes are not those of its line.
+
+    Attributes:
+        images: the folder that becomes the source's.
+        downloads: what an input on a hub is downloaded into.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.images, self.downloads = folder / "images", folder / "downloads"
+        self._folder, self._record = folder, folder / "record.jsonl"
+
+    def begin(self, of: list[Any]) -> list[dict[str, Any]]:
+        """Take up what is there of an input, or start anew; the rows that are done."""
+        rows = []
+        if self._record.exists():
+            first, *lines = _whole_lines(self._record)
+            if first == of:
+                rows = [row for row in lines if self._is_stored(row)]
+        if not rows:
+            shutil.rmtree(self.images, ignore_errors=True)
+        self.images.mkdir(parents=True, exist_ok=True)
+        with atomic(self._record) as file:
+            for line in (of, *rows):
+                file.write(_line(line))
+        return rows
+
+    def _is_stored(self, row: dict[str, Any]) -> bool:
+        if "path" not in row:
+            return True
+        image = self.images / row["path"]
+        if not image.exists():
+            return False
+        digest: str = row["sha256"]
+        return hashlib.sha256(image.read_bytes()).hexdigest() == digest
+
+    def keep(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Write rows into the record as they come."""
+        with self._record.open("ab") as file:
+            for row in rows:
+                file.write(_line(row))
+                file.flush()
+                yield row
+
+    def remove(self) -> None:
+        """Remove it all."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _whole_lines(record: Path) -> list[Any]:
+    """The values of the lines up to the first that a kill or a full disk has cut off."""
+    values = []
+    for line in record.read_bytes().splitlines(keepends=True):
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            break
+    return values or [None]
+
+
+def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> Prepared:
     """Write images and manifest of what will be ``folder``."""
     with _damage_told(given):
         items = _open(given)
     digits = max(6, len(str(items.total - 1)))
+    # As it comes back from the record's json.
+    files = [list(file) for file in items.files]
+    rows = unfinished.begin([str(given.resolve()), files, min_side, POLICY_VERSION])
 
     def store(item: Item) -> dict[str, Any]:
-        return _store(item, unfinished / f"{item.position:0{digits}d}", min_side)
+        return _store(item, unfinished.images / f"{item.position:0{digits}d}", min_side)
 
-    rows = []
-    with Progress(f"prepare {folder.name}", items.total) as progress:
-        for row in in_order(store, items.each, _AT_ONCE):
+    done = {row["position"] for row in rows}
+    with Progress(f"prepare {folder.name}", items.total - len(done)) as progress:
+        for row in unfinished.keep(in_order(store, items.each(done), _AT_ONCE)):
             rows.append(row)
             progress.advance()
     # An archive gives its files in an order of its own.
@@ -159,7 +257,7 @@ def _fill(unfinished: Path, folder: Path, given: Path, min_side: int) -> Prepare
             f"None of the {len(rows)} files in {given} can be used{first}: give one with JPEG, PNG "
             "or WebP images."
         )
-    with atomic(unfinished / MANIFEST) as file:
+    with atomic(unfinished.images / MANIFEST) as file:
         pq.write_table(pa.Table.from_pylist(rows, pa.schema(_FIELDS)), file)
     return Prepared(folder, len(rows) - len(rejected), rejected)
 
@@ -219,9 +317,14 @@ def _damage_told(given: Path) -> Iterator[None]:
         raise UserError(f"{given} is damaged ({reason}): get it again.") from error
 
 
-def _told(given: Path, each: Iterator[Item]) -> Iterator[Item]:
-    with _damage_told(given):
-        yield from each
+def _told(
+    given: Path, each: Callable[[Container[int]], Iterator[Item]]
+) -> Callable[[Container[int]], Iterator[Item]]:
+    def told(done: Container[int]) -> Iterator[Item]:
+        with _damage_told(given):
+            yield from each(done)
+
+    return told
 
 
 def _open(given: Path) -> Items:
@@ -283,15 +386,23 @@ def _from_folder(given: Path) -> Items:
         found += [os.path.relpath(Path(at, name), given) for name in (*files, *linked)]
     names = sorted(name for name in found if not _is_hidden(name))
 
-    def each() -> Iterator[Item]:
+    def each(done: Container[int]) -> Iterator[Item]:
         for position, name in enumerate(names):
+            if position in done:
+                continue
             status = (given / name).lstat()
             refused = _refusal("", status.st_size, link=stat.S_ISLNK(status.st_mode))
             if not refused and not stat.S_ISREG(status.st_mode):
                 refused = "no regular file"
             yield Item(position, name, b"" if refused else (given / name).read_bytes(), refused)
 
-    return Items(len(names), each())
+    return Items(len(names), _files(given / name for name in names), each)
+
+
+def _files(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of files; of links their own."""
+    stats = ((str(path), path.lstat()) for path in paths)
+    return [(as_text(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _bounded(given: Path, size: int) -> None:
@@ -327,12 +438,13 @@ def _from_zip(given: Path) -> Items:
                 raise
             return b"", " ".join(f"{type(error).__name__}: {error}".split())
 
-    def each() -> Iterator[Item]:
+    def each(done: Container[int]) -> Iterator[Item]:
         with archive:
             for rank, member in zip(ranks, members, strict=True):
-                yield Item(rank, member.filename, *read(member))
+                if rank not in done:
+                    yield Item(rank, member.filename, *read(member))
 
-    return Items(len(members), _told(given, each()))
+    return Items(len(members), _files([given]), _told(given, each))
 
 
 class _Unpacked(io.RawIOBase):
@@ -386,9 +498,11 @@ def _from_tar(given: Path) -> Items:
     with members() as (_, found):
         ranks = _ranked([member.name for member in found])
 
-    def each() -> Iterator[Item]:
+    def each(done: Container[int]) -> Iterator[Item]:
         with members() as (archive, found):
             for rank, member in zip(ranks, found, strict=True):
+                if rank in done:
+                    continue
                 link = member.issym() or member.islnk()
                 refused = _refusal(member.name, member.size, link=link)
                 if not refused and (not member.isreg() or member.issparse()):
@@ -396,7 +510,7 @@ def _from_tar(given: Path) -> Items:
                 file = None if refused else archive.extractfile(member)
                 yield Item(rank, member.name, b"" if file is None else file.read(), refused)
 
-    return Items(len(ranks), _told(given, each()))
+    return Items(len(ranks), _files([given]), _told(given, each))
 
 
 def _from_parquet(given: Path, shards: list[Path]) -> Items:
@@ -407,7 +521,7 @@ def _from_parquet(given: Path, shards: list[Path]) -> Items:
         groups = range(metadata.num_row_groups)
         _bounded(shard, sum(metadata.row_group(n).total_byte_size for n in groups))
 
-    def each() -> Iterator[Item]:
+    def each(done: Container[int]) -> Iterator[Item]:
         position = 0
         for shard in shards:
             with pq.ParquetFile(shard) as table:
@@ -419,10 +533,11 @@ def _from_parquet(given: Path, shards: list[Path]) -> Items:
                             name, value = value.get("path") or name, value["bytes"]
                         content = value or b""
                         refused = "no bytes" if value is None else _refusal("", len(content))
-                        yield Item(position, name, b"" if refused else content, refused)
+                        if position not in done:
+                            yield Item(position, name, b"" if refused else content, refused)
                         position += 1
 
-    return Items(count, _told(given, each()))
+    return Items(count, _files(shards), _told(given, each))
 
 
 def _image_column(shard: Path, schema: pa.Schema) -> str:

@@ -29,9 +29,11 @@ from forensics.data.duplicates import Pairs, groups, near_duplicates, perceptual
 from forensics.data.images import (
     POLICY_VERSION,
     SUFFIXES,
+    Match,
     RejectedImage,
     ResizeFilter,
     decode,
+    matched,
     to_square,
 )
 from forensics.errors import UserError
@@ -56,12 +58,14 @@ class Preparation(NamedTuple):
         resize_filter: the antialiased filter.
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
+        match: the handling that all images have in common.
     """
 
     image_size: int
     resize_filter: ResizeFilter
     min_side: int
     max_rejected_share: float
+    match: Match = Match.none
 
 
 class ImageFile(NamedTuple):
@@ -177,8 +181,8 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
             f"(links are not followed): put images there, or correct dataset.root (train.py also "
             f"takes +dataset.folders.{name}=FOLDER)."
         )
-    size, filter_, min_side, _ = preparation
-    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}"
+    size, filter_, min_side, _, match = preparation
+    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
     place = _hash(f"{folder.resolve()}|{policy}".encode())[:12]
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
@@ -317,7 +321,8 @@ def _build(
                 f"{folder / file.path} cannot be read ({error.strerror}): make it readable, or "
                 "remove it."
             ) from error
-        return to_square(image, preparation.image_size, preparation.resize_filter), flag
+        square = to_square(image, preparation.image_size, preparation.resize_filter)
+        return matched(square, preparation.match, preparation.resize_filter), flag
 
     table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
     with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.images import ResizeFilter
+from forensics.data.images import Match, ResizeFilter
 from forensics.data.sources import Source, repetitions
 from forensics.errors import UserError
 
@@ -34,6 +34,7 @@ class DatasetSettings:
         validation_share: share of the training images that validates, in (0, 1).
         image_size: height and width in pixels that images are resized to.
         resize_filter: the antialiased filter for it.
+        match: the handling that all images have in common, or none.
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
         toy: the sources are the demo's, rendered into ``root`` when missing.
@@ -50,6 +51,7 @@ class DatasetSettings:
     validation_share: float
     image_size: int
     resize_filter: ResizeFilter
+    match: Match
     min_side: int
     max_rejected_share: float
     toy: bool

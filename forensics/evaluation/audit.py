@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from forensics.data.datamodule import FaceData
 from forensics.data.duplicates import Pairs
-from forensics.data.images import ResizeFilter
+from forensics.data.images import Match, ResizeFilter
 from forensics.data.metadata import Metadata, read_metadata
 from forensics.data.sources import Preparation, Source, open_source, repetitions
 from forensics.errors import UserError
@@ -35,6 +35,14 @@ PREPARATION = Preparation(128, ResizeFilter.lanczos, min_side=128, max_rejected_
 """As ``conf/dataset/paper.yaml`` has it, but for what may be rejected."""
 
 PAPER_COUNT = 10_000
+
+MATCHED: dict[Match, tuple[str, ...]] = {
+    Match.none: (),
+    Match.jpeg: ("format", "jpeg_quality"),
+    Match.resample: ("size",),
+}
+"""Traits of files that are the same for all once images were matched; they are not warned of. What
+is left of them in the pixels, the traits of pixels tell, which are measured after matching."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I", "I;16")
@@ -102,7 +110,8 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
         )
         for position, source in enumerate(data.sources)
     ]
-    audited = audit(sources, repetitions(data.sources), IMAGES_BEFORE_TRAINING, seed)
+    match = data.settings.match
+    audited = audit(sources, repetitions(data.sources), IMAGES_BEFORE_TRAINING, seed, match)
     if mode is AuditMode.fail and audited["warnings"]:
         raise UserError(
             f"The audit has {len(audited['warnings'])} warnings, the first: "
@@ -156,6 +165,7 @@ def audit(
     repeated: tuple[Pairs, list[Rows]],
     images: int,
     seed: int,
+    match: Match = Match.none,
 ) -> dict[str, Any]:
     """Look for what would let a detector cheat.
 
@@ -164,13 +174,14 @@ def audit(
         repeated: what `repetitions` finds in them.
         images: how many of a class are compared for their traits, where there are so many.
         seed: decides which, and the folds.
+        match: the handling that the sources' rows have in common.
 
     Returns:
         Ready for JSON. ``traits``: for each generator with images to compare, how well each trait
         alone tells it from the reals, as cross-validated AUROC of a logistic model; warned of
-        from `MAX_AUROC` on. ``repetitions``: for each two sources, how many images of either
-        have the same picture in the other, warned of between classes, and beyond
-        `MAX_SHARE_WITHIN` within a class. ``across_border``: of each source, how many images
+        from `MAX_AUROC` on, unless `MATCHED` has it. ``repetitions``: for each two sources, how
+        many images of either have the same picture in the other, warned of between classes, and
+        beyond `MAX_SHARE_WITHIN` within a class. ``across_border``: of each source, how many images
         that train or validate show what a tested one shows, warned of from the first on.
         ``warnings``: a sentence for each.
     """
@@ -187,7 +198,7 @@ def audit(
             }
             for one in sources
         },
-        "traits": _traits(sources, images, draws, seed),
+        "traits": _traits(sources, images, draws, seed, MATCHED[match]),
         "repetitions": _repetitions(sources, groups),
         "mirrored_pairs": int(pairs.mirrored.sum()),
         "across_border": _across_border(sources, groups),
@@ -198,7 +209,11 @@ def audit(
 
 
 def _traits(
-    sources: Sequence[Audited], images: int, draws: np.random.Generator, seed: int
+    sources: Sequence[Audited],
+    images: int,
+    draws: np.random.Generator,
+    seed: int,
+    alike: Sequence[str],
 ) -> list[dict[str, Any]]:
     reals = [one for one in sources if one.real]
     real_name = "+".join(one.source.name for one in reals)
@@ -226,9 +241,10 @@ def _traits(
             except Undefined as error:
                 check |= {"auroc": None, "verdict": "not measured", "says": str(error)}
             else:
+                verdict = "warning" if auroc >= MAX_AUROC else "ok"
                 check |= {
                     "auroc": auroc,
-                    "verdict": "warning" if auroc >= MAX_AUROC else "ok",
+                    "verdict": "matched" if trait in alike else verdict,
                     "says": f"{one.source.name} can be told from {real_name} by {TRAITS[trait]} "
                     f"alone (AUROC {auroc:.3f}): a detector needs nothing else.",
                 }

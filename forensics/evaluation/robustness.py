@@ -4,7 +4,6 @@ A perturbation works on one image, ``(S, S, 3)`` uint8 in and out, so that what 
 depends on neither its batch nor its neighbours.
 """
 
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from forensics.data.images import Match, ResizeFilter, matched, recompressed
 from forensics.preprocess import gaussian_blur
 
 Pixels = NDArray[np.uint8]
@@ -32,11 +32,9 @@ class Perturbation(NamedTuple):
     apply: Callable[[Pixels, float, np.random.Generator], Pixels]
 
 
-def recompressed(image: Pixels, quality: float, draws: np.random.Generator) -> Pixels:
-    """Save as JPEG, 4:2:0, with Pillow's quality from 1 to 100, and read it again."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "jpeg", quality=int(quality), subsampling="4:2:0")
-    return np.asarray(Image.open(file))
+def compressed(image: Pixels, quality: float, draws: np.random.Generator) -> Pixels:
+    """Save as JPEG and read it again, as `forensics.data.images.recompressed` does."""
+    return recompressed(image, int(quality))
 
 
 def blurred(image: Pixels, kernel_size: float, draws: np.random.Generator) -> Pixels:
@@ -67,7 +65,7 @@ def zoomed(image: Pixels, pixels: float) -> Pixels:
 
 
 PERTURBATIONS = {
-    "jpeg": Perturbation("JPEG quality", (95, 90, 75, 50, 30), recompressed),
+    "jpeg": Perturbation("JPEG quality", (95, 90, 75, 50, 30), compressed),
     "blur": Perturbation("blur, kernel size in pixels", (3, 5, 7, 9), blurred),
     "noise": Perturbation("noise, standard deviation in grey levels", (2, 5, 10, 20), noisy),
     "resize": Perturbation("downscaled to", (0.75, 0.5, 0.35, 0.25), resized),
@@ -75,13 +73,22 @@ PERTURBATIONS = {
 """By name, as ``perturb=`` takes them."""
 
 
-def perturb(name: str, strength: float, seed: int) -> Callable[[Pixels, int], Pixels]:
+def perturb(
+    name: str, strength: float, seed: int, match: Match, resize_filter: ResizeFilter
+) -> Callable[[Pixels, int], Pixels]:
     """One perturbation at one strength, as a function of an image and its position in the test.
 
     Args:
         name: a key of `PERTURBATIONS`.
         strength: in its unit.
         seed: with the position it decides all draws.
+        match: what is done to every image before a detector sees it, so to a perturbed one, too.
+        resize_filter: of ``match``.
     """
     apply = PERTURBATIONS[name].apply
-    return lambda image, position: apply(image, strength, np.random.default_rng([seed, position]))
+
+    def change(image: Pixels, position: int) -> Pixels:
+        perturbed = apply(image, strength, np.random.default_rng([seed, position]))
+        return matched(perturbed, match, resize_filter)
+
+    return change

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,8 +21,8 @@ SWEEP = "sweep.json"
 """What jobs a sweep has, in the sweep's folder."""
 
 MAY_DIFFER = (
-    "seed", "preprocess", "dataset.train_on", "dataset.root", "dataset.folders", "name",
-    "cache_dir", "resume", "trainer", "perturb",
+    "seed", "preprocess", "dataset.train_on", "dataset.match", "dataset.root", "dataset.folders",
+    "name", "cache_dir", "resume", "trainer", "perturb",
 )  # fmt: skip
 """Settings, or groups of them, in which the runs of a study may differ."""
 
@@ -47,7 +47,9 @@ class Run:
     Attributes:
         folder: its folder.
         result: what its ``result.json`` holds.
-        preprocess: how its training images were preprocessed.
+        match: how all its images were matched.
+        preprocess: how its training images were preprocessed; after a comma, if they were matched,
+            how.
         seed: its seed.
         train_on: the generators it was trained on.
     """
@@ -63,9 +65,17 @@ class Run:
             raise UserError(
                 f"{shown(folder)} is a run of another program than train.py: leave it out."
             )
-        self.preprocess: str = self.result["preprocess"]
+        self.match: str = self.result["settings"]["dataset"].get("match", "none")
+        matched = "" if self.match == "none" else f", match={self.match}"
+        self.preprocess: str = self.result["preprocess"] + matched
         self.seed: int = self.result["settings"]["seed"]
         self.train_on = tuple(self.result["settings"]["dataset"]["train_on"])
+
+    @cached_property
+    def tested(self) -> list[dict[str, str]]:
+        """Source and path of each tested image, in the order of the test."""
+        table = pq.read_table(self.folder / SCORES, filters=[("split", "=", "test")])
+        return cast(list[dict[str, str]], table.select(["source", "path"]).to_pylist())
 
     @cached_property
     def logits(self) -> dict[str, NDArray[np.float64]]:
@@ -201,6 +211,8 @@ def read_study(folders: Sequence[Path]) -> Study:
         if (folder / SWEEP).exists():
             record = json.loads((folder / SWEEP).read_text())
             commands.append(record["command"])
+            # Others were begun by an earlier command; without a result they are nobody's any more.
+            jobs = {job: "" for job in jobs if (job / RESULT).exists()}
             jobs |= {folder / job["folder"]: " ".join(job["overrides"]) for job in record["jobs"]}
         if not jobs:
             raise UserError(
@@ -245,14 +257,16 @@ def _reason(job: Path) -> str:
 def _refuse_what_differs(runs: list[Run]) -> None:
     first = runs[0]
     trained: dict[tuple[Any, ...], Run] = {}
-    tested: dict[str, tuple[str, Run]] = {}
+    tested: dict[tuple[str, str], tuple[str, Run]] = {}
+    matches: dict[str, Run] = {first.match: first}
     of_preprocess: dict[str, tuple[Any, Run]] = {}
     for run in runs:
         key = _difference(first.result, run.result)
         if key is not None:
             raise UserError(
                 f"{shown(first.folder)} and {shown(run.folder)} differ in {key}: a report "
-                "compares runs that differ in preprocess, dataset.train_on and seed; leave one out."
+                "compares runs that differ in preprocess, dataset.train_on, dataset.match and "
+                "seed; leave one out."
             )
         settings = run.result["settings"]["preprocess"]
         known, other = of_preprocess.setdefault(run.preprocess, (settings, run))
@@ -270,7 +284,7 @@ def _refuse_what_differs(runs: list[Run]) -> None:
             )
         trained[same] = run
         for source, images in run.result["test_hashes"].items():
-            known_images, other = tested.setdefault(source, (images, run))
+            known_images, other = tested.setdefault((run.match, source), (images, run))
             if known_images != images:
                 counts = [one.result["images"]["test"][source] for one in (other, run)]
                 how = (
@@ -283,6 +297,13 @@ def _refuse_what_differs(runs: list[Run]) -> None:
                     f"{source} ({how}), so their figures cannot be compared: leave one out, or "
                     "run both on the same folders and counts."
                 )
+        # Matched pixels are others; the pictures must be the same.
+        if matches.setdefault(run.match, run) is run and run.tested != first.tested:
+            raise UserError(
+                f"{shown(first.folder)} and {shown(run.folder)}, which differ in dataset.match, "
+                "tested different images, so their figures cannot be compared: leave one out, or "
+                "run both on the same folders and counts."
+            )
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
