@@ -37,7 +37,8 @@ from forensics import config, runs
 from forensics.config import TrainSettings
 from forensics.data.datamodule import FaceData
 from forensics.data.sources import Preparation, open_source
-from forensics.trainer import assemble_detector, build_trainer, in_bfloat16
+from forensics.precision import in_bfloat16
+from forensics.trainer import assemble_detector, build_trainer
 
 log = logging.getLogger(__name__)
 
