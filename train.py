@@ -177,6 +177,7 @@ def detector_card(settings: TrainSettings, result: dict[str, Any], data: FaceDat
         toy=settings.dataset.toy,
         version=result["versions"]["forensics"],
         git_commit=result["git_commit"],
+        precision=settings.trainer.precision,
     )
 
 

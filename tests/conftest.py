@@ -112,6 +112,7 @@ def detector_card(**changes: Any) -> Card:  # noqa: ANN401
         "toy": False,
         "version": "0.1.0",
         "git_commit": None,
+        "precision": "fp32",
     }
     return Card(**(usual | changes))
 
