@@ -12,6 +12,8 @@ import os
 import re
 import signal
 import struct
+import subprocess
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -245,6 +247,27 @@ class TestResume:
         assert main(command) == 0
         assert main(command) == 0
         assert len(table("a.csv")) == 10
+
+
+def test_nothing_is_imported_that_takes_long_and_scoring_does_without(
+    images: list[Path], detector_file: Path
+) -> None:
+    program = (
+        "import sys; from forensics.cli import main; code = main(); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules})); sys.exit(code)"
+    )
+    given = ["predict", str(detector_file), "photos", "-o", "a.csv"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"torch", "pyarrow"} < imported
+    slow = {"captum", "matplotlib", "pytorch_lightning", "scipy", "sklearn", "sympy", "torchvision"}
+    assert not slow & imported
 
 
 needs_captum = pytest.mark.skipif(
