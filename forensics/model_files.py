@@ -134,9 +134,10 @@ class _WithoutFirstWeights(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
+        given = kwargs or {}
         if getattr(func, "__module__", None) == nn.init.__name__:
-            return None
-        return func(*args, **(kwargs or {}))
+            return given.get("tensor", *args[:1])
+        return func(*args, **given)
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
