@@ -171,6 +171,7 @@ def detector_card(settings: TrainSettings, result: dict[str, Any], data: FaceDat
         resize_filter=plain["dataset"]["resize_filter"],
         match=plain["dataset"]["match"],
         decode_policy=POLICY_VERSION,
+        precision=settings.trainer.precision,
         thresholds=result["thresholds"],
         temperature=result["temperature"],
         spectra=spectra,

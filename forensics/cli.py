@@ -1,11 +1,13 @@
 """The command ``forensics``: what takes files and folders rather than settings.
 
 Hydra's command line has a grammar of its own, which trips over spaces and ``=`` in paths; this is
-an ordinary one. Each command is a function that adds itself and its arguments to the parser.
+an ordinary one. Each command is a function that adds itself and its arguments to the parser. What
+takes seconds to import, such as Lightning, is imported by the command that needs it.
 """
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,13 +17,9 @@ from typing import TypeAlias
 from forensics.data.prepare import MANIFEST, prepare
 from forensics.data.sources import repetitions
 from forensics.errors import UserError
-from forensics.evaluation.audit import audit, audit_folders
 from forensics.export import FORMATS, export, write_card
 from forensics.launch import INTERRUPTED, sentence
 from forensics.predict import gather, predict, summary
-from forensics.reports.audit import write_audit
-from forensics.reports.report import write_report
-from forensics.reports.table import audit_table
 from forensics.scoring import Detector
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -45,10 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         given.pictures += more
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # As Ctrl-C: what schedulers and `kill` send first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         given.run(given)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except (UserError, OSError) as error:
         if given.verbose:
@@ -121,6 +121,10 @@ def add_audit(commands: Commands) -> None:
 
 def run_audit(given: argparse.Namespace) -> None:
     """Audit some sources, print and write what is found."""
+    from forensics.evaluation.audit import audit, audit_folders
+    from forensics.reports.audit import write_audit
+    from forensics.reports.table import audit_table
+
     sources = audit_folders(
         given.root, given.real.split(","), given.generated.split(","), given.cache_dir
     )
@@ -146,6 +150,8 @@ def add_report(commands: Commands) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
+    from forensics.reports.report import write_report
+
     to = given.to
     if to is None:
         if len(given.folder) > 1:
@@ -174,6 +180,14 @@ def add_predict(commands: Commands) -> None:
         help="what is written: .csv, .jsonl or .parquet",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
+    parser.add_argument(
+        "--explain", type=Path, metavar="FOLDER",
+        help="write a figure of each picture: itself, where the evidence lies, its spectrum",
+    )  # fmt: skip
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE",
+        help="write a page of thumbnails, at most 500 of each verdict",
+    )  # fmt: skip
     parser.set_defaults(run=run_predict)
 
 
@@ -181,7 +195,14 @@ def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; an error only if none of them could be read."""
     detector = Detector.load(given.detector)
     paths = gather(given.pictures, given.list)
-    counts = predict(detector, paths, given.output, resume=given.resume)
+    counts = predict(
+        detector,
+        paths,
+        given.output,
+        resume=given.resume,
+        explain=given.explain,
+        page=given.page,
+    )
     print(summary(counts, given.output))
     if counts["error"] == counts.total():
         raise UserError(

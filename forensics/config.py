@@ -21,18 +21,11 @@ from forensics.errors import UserError
 from forensics.evaluation.audit import AuditMode
 from forensics.evaluation.robustness import PERTURBATIONS
 from forensics.generators import GENERATORS, GeneratorSettings
+from forensics.precision import Precision
 from forensics.preprocess import PREPROCESSES, Preprocess
 
 OPTIONS = {"model": DETECTORS, "preprocess": PREPROCESSES, "generator": GENERATORS}
 """What the groups offer whose settings are of many kinds."""
-
-
-class Precision(StrEnum):
-    """In which numbers the detector is trained and scores."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
 
 
 @dataclass

@@ -18,7 +18,7 @@ from forensics.data.images import MATCH_QUALITY, MATCH_SHARE, Match
 from forensics.errors import UserError
 from forensics.model_files import save_model
 from forensics.reports.table import cell
-from forensics.scoring import BATCH_SIZE, CERTAIN_GENERATED, CERTAIN_REAL, Card, Detector
+from forensics.scoring import BATCH_SIZE, CERTAIN_GENERATED, CERTAIN_REAL, Card, Detector, limits
 
 MODEL_CARD = "README.md"
 
@@ -61,10 +61,11 @@ def export(detector: Detector, format_: str, folder: Path) -> tuple[Path, float]
     path = folder / f"detector{suffix}"
     # Contiguous, because exported graphs hold the weights as they lie in memory.
     network = detector.network.cpu().to(memory_format=torch.contiguous_format)
-    write(path, Scorer(network, detector.card.temperature).eval(), detector.card)
-    images = _trial_images(detector.card.image_size)
-    original = detector.probability_real(detector.logits(images))
-    exported = read(path)(images.transpose(0, 3, 1, 2).copy())
+    scorer = Scorer(network, detector.card.temperature).eval()
+    write(path, scorer, detector.card)
+    images = _trial_images(detector.card.image_size).transpose(0, 3, 1, 2).copy()
+    # In float32, as every format computes it, whatever numbers the detector was tested in.
+    original, exported = _scores(scorer)(images), read(path)(images)
     return path, float(np.abs(exported - original).max())
 
 
@@ -123,8 +124,11 @@ def _write_torch_export(path: Path, scorer: Scorer, card: Card) -> None:
 
 
 def _read_torch_export(path: Path) -> "Scores":
-    program = torch.export.load(path).module()
-    return lambda images: np.asarray(program(torch.from_numpy(images)).detach().numpy())
+    return _scores(torch.export.load(path).module())
+
+
+def _scores(scorer: nn.Module) -> "Scores":
+    return lambda images: np.asarray(scorer(torch.from_numpy(images)).detach().numpy())
 
 
 def _write_safetensors(path: Path, scorer: Scorer, card: Card) -> None:
@@ -133,9 +137,7 @@ def _write_safetensors(path: Path, scorer: Scorer, card: Card) -> None:
 
 def _read_safetensors(path: Path) -> "Scores":
     detector = Detector.load(path)
-    return lambda images: detector.probability_real(
-        detector.logits(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
-    )
+    return _scores(Scorer(detector.network.cpu(), detector.card.temperature))
 
 
 Scores = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, Any]]
@@ -214,13 +216,9 @@ def model_card(detector: Detector, result: Mapping[str, Any] | None) -> str:
         "",
         "## Limits",
         "",
-        "* Thresholds, probabilities and false-alarm rates hold for pictures like the validation "
-        "images of the sources above. Photographs of other cameras, croppings or codecs can be "
-        "called generated far more often: measure that with `evaluate.py` before relying on it.",
-        "* Generators that were not trained on may go unnoticed altogether.",
-        f"* Pictures smaller than {size} pixels, and those with spectra unlike the training "
-        "images', are outside of what it was tested on; `forensics predict` calls them unsure, "
-        "this exported graph cannot.",
+        *(f"* {limit}" for limit in limits(card)),
+        "* The exported graph gives those a probability like any other. It computes in float32: "
+        "where the detector was tested in bfloat16, its scores differ by that rounding.",
         "",
         "## Intended use",
         "",

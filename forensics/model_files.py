@@ -7,7 +7,7 @@ and the thresholds; a checksum over all of it tells a damaged file.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from forensics.atomic import atomic
 from forensics.errors import UserError
@@ -101,7 +102,7 @@ def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
     try:
         network = settings(**card["model_settings"])
         # Without memory first: settings may ask for more of it than the file has weights for.
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutFirstWeights():
             network.build(card["image_size"]).load_state_dict(tensors, assign=True)
         model = network.build(card["image_size"])
         model.load_state_dict(tensors)
@@ -118,6 +119,25 @@ def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
             f"({' '.join(str(error).split())[:200]}): use the version that wrote it."
         ) from error
     return ModelFile(model.eval(), card, checksum("", tensors))
+
+
+class _WithoutFirstWeights(TorchFunctionMode):
+    """Leaves out drawing a network's first weights.
+
+    Without memory there is nothing to draw, but torch imports its compiler for it: two seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return given.get("tensor", *args[:1])
+        return func(*args, **given)
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:

@@ -1,30 +1,47 @@
 """Scores of any number of files, in order, into one table, in constant memory.
 
 Rows are written in parts, each whole or not there, into a folder beside the table; at the end the
-parts become the table. A run that was stopped goes on after its last part.
+parts become the table. A run that was stopped goes on after its last part. A part is written after
+the explanations of its pictures, so that those of a part that is there are whole, too.
 """
 
 import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from forensics.atomic import atomic, remove_unfinished
 from forensics.data.sources import as_text, list_images
 from forensics.errors import UserError
+from forensics.evaluation.evidence import need_captum
+from forensics.evaluation.spectra import profiles
 from forensics.progress import Progress
 from forensics.runs import write_json
-from forensics.scoring import BATCH_SIZE, Detector, Prediction
+from forensics.scoring import (
+    BATCH_SIZE,
+    CERTAIN_GENERATED,
+    CERTAIN_REAL,
+    Detector,
+    Prediction,
+    Verdict,
+    limits,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PART_IMAGES = 32 * BATCH_SIZE
 """Whole batches: the numbers of a resumed run are those of one that was never stopped."""
@@ -42,6 +59,7 @@ _FIELDS: list["pa.Field[Any]"] = [
 ]
 _SCHEMA = pa.schema(_FIELDS)
 _RECORD = "begun.json"
+_STEM_LENGTH = 80
 
 
 def gather(inputs: Iterable[str], lists: Iterable[str]) -> list[str]:
@@ -80,7 +98,15 @@ def _lines(file: Iterable[str]) -> list[str]:
     return [name for line in file if (name := line.rstrip("\r\n"))]
 
 
-def predict(detector: Detector, paths: Sequence[str], table: Path, *, resume: bool) -> Counter[str]:
+def predict(
+    detector: Detector,
+    paths: Sequence[str],
+    table: Path,
+    *,
+    resume: bool,
+    explain: Path | None = None,
+    page: Path | None = None,
+) -> Counter[str]:
     """Score files into a table.
 
     Args:
@@ -88,58 +114,154 @@ def predict(detector: Detector, paths: Sequence[str], table: Path, *, resume: bo
         paths: the files, which need not exist: what cannot be read is a row with an error.
         table: what is written: csv, jsonl or parquet by suffix.
         resume: go on after the last part of a run of this that was stopped, if there is one.
+        explain: a folder that gets a figure of each picture that was read, ``000012_NAME.png``
+            by its row, counted from 0; made if missing, must be empty.
+        page: a page of thumbnails by verdict, see `forensics.reports.gallery`.
 
     Returns:
         How many files got each verdict, and how many an ``error``.
 
     Raises:
         UserError: if the suffix is another, if parts of a stopped run lie there and ``resume`` is
-            not given, or they are of other files or of another detector.
+            not given, or they are of other files, of another detector or another ``explain``; if
+            ``explain`` holds something or Captum is missing; if ``page`` is the table.
+        KeyboardInterrupt: if it is stopped, with how to go on.
     """
     write = _WRITERS.get(table.suffix.lower())
     if write is None:
         raise UserError(f"{table} must end in {', '.join(_WRITERS)}, which says how it is written.")
+    if page is not None and page.resolve() == table.resolve():
+        raise UserError(f"Table and page would both be {table}: give --page another name.")
+    if explain is not None:
+        need_captum()
     parts = table.with_name(f"{table.name}.parts")
-    _begin(parts, detector, paths, resume)
-    done = 0
-    while _part(parts, done).exists():
-        done += 1
-    rest = paths[done * PART_IMAGES :]
-    with Progress("score", len(rest)) as progress:
-        rows = _rows(rest, detector.stream(rest), progress)
-        while part := list(islice(rows, PART_IMAGES)):
-            with atomic(_part(parts, done)) as file:
-                pq.write_table(pa.Table.from_pylist(part, schema=_SCHEMA), file)
+    _begin(parts, detector, paths, explain, resume)
+    try:
+        done = 0
+        while _part(parts, done).exists():
             done += 1
-    files = [_part(parts, number) for number in range(done)]
-    counts: Counter[str] = Counter()
-    for one in files:
-        verdicts = pq.read_table(one, columns=["verdict"])["verdict"].to_pylist()
-        counts.update(str(verdict or "error") for verdict in verdicts)
-    with atomic(table) as file:
-        write(file, (pq.read_table(one) for one in files))
+        start = done * PART_IMAGES
+        with Progress("score", len(paths) - start) as progress:
+            rows = _rows(detector, paths, start, explain, progress)
+            while part := list(islice(rows, PART_IMAGES)):
+                with atomic(_part(parts, done)) as file:
+                    pq.write_table(pa.Table.from_pylist(part, schema=_SCHEMA), file)
+                done += 1
+        files = [_part(parts, number) for number in range(done)]
+        counts: Counter[str] = Counter()
+        for one in files:
+            verdicts = pq.read_table(one, columns=["verdict"])["verdict"].to_pylist()
+            counts.update(str(verdict or "error") for verdict in verdicts)
+        if page is not None:
+            _write_page(page, detector, paths, files, counts)
+        with atomic(table) as file:
+            write(file, (pq.read_table(one) for one in files))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(
+            f"Stopped: what is scored is kept in {parts}. Go on with the same command and --resume."
+        ) from stop
     shutil.rmtree(parts)
     return counts
 
 
 def _rows(
-    paths: Iterable[str], predictions: Iterable[Prediction], progress: Progress
+    detector: Detector, paths: Sequence[str], start: int, explain: Path | None, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    for path, prediction in zip(paths, predictions, strict=True):
+    """The rows from a number on, each after its explanation is written, if one is wanted."""
+    rest = islice(paths, start, None)
+    scored = detector.stream_with_squares(islice(paths, start, None))
+    for number, (path, one) in enumerate(zip(rest, scored, strict=True), start):
+        if explain is not None and one.square is not None:
+            with atomic(explain / _explanation(number, path)) as file:
+                _explain(detector, one.square, one.prediction).savefig(file, format="png", dpi=80)
         progress.advance()
-        yield {"path": as_text(path)} | prediction._asdict()
+        yield {"path": as_text(path)} | one.prediction._asdict()
 
 
 def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.parquet"
 
 
-def _begin(parts: Path, detector: Detector, paths: Sequence[str], resume: bool) -> None:
-    """Claim the folder of parts, or find that those in it are of the same run."""
+def _write_page(
+    page: Path,
+    detector: Detector,
+    paths: Sequence[str],
+    files: Sequence[Path],
+    counts: Counter[str],
+) -> None:
+    """Write the page of thumbnails of what lies in some parts."""
+    from forensics.reports.gallery import write_gallery
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for one in files:
+            yield from pq.read_table(one).to_pylist()
+
+    card = detector.card
+    generated, real = (
+        float(detector.probability_real(np.array([card.thresholds[name]]))[0])
+        for name in (CERTAIN_GENERATED, CERTAIN_REAL)
+    )
+    facts = {
+        "detector": f"{card.model}, trained on {', '.join(card.real)} (real) and "
+        f"{', '.join(card.trained_on)} (generated), preprocess {card.preprocess}; weights sha256 "
+        f"{detector.sha256[:12]}, version {card.version}, commit {card.git_commit}",
+        "limits": [
+            f"Called generated is what has a probability of real below {generated:.3f}, real from "
+            f"{real:.3f} on: 1 % and 5 % of the validation images that are real lie below.",
+            *limits(card),
+        ],
+        "toy": card.toy,
+    }
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_gallery(page, rows, counts, paths, facts)
+
+
+def _explanation(number: int, path: str) -> str:
+    """The name of a picture's explanation, which no name of a picture can lead astray."""
+    stem = re.sub(r"[^\w.-]", "_", Path(path).stem, flags=re.ASCII)
+    return f"{number:06d}_{stem[:_STEM_LENGTH]}.png"
+
+
+def _explain(detector: Detector, square: NDArray[np.uint8], prediction: Prediction) -> "Figure":
+    """Draw why a picture got its verdict."""
+    # Here, because scoring alone does without matplotlib.
+    from forensics.reports.figures import explanation
+
+    assert prediction.logit is not None
+    real = prediction.logit >= detector.card.thresholds[CERTAIN_REAL]
+    evidence = detector.evidence(square)
+    title = f"{prediction.verdict}, probability of real {prediction.probability_real:.3g}"
+    if prediction.reason:
+        title += f": {prediction.reason}"
+    return explanation(
+        square,
+        evidence if real else -evidence,
+        Verdict.real if real else Verdict.generated,
+        profiles(square[None])[0],
+        detector.card.spectra,
+        title,
+    )
+
+
+def _begin(
+    parts: Path, detector: Detector, paths: Sequence[str], explain: Path | None, resume: bool
+) -> None:
+    """Claim the folders of parts and explanations, or find that they are of the same run."""
     digest = hashlib.sha256(as_text("\n".join(paths)).encode()).hexdigest()
-    begun = {"detector": detector.sha256, "paths": digest}
+    begun = {
+        "detector": detector.sha256,
+        "paths": digest,
+        "explain": None if explain is None else as_text(str(explain.resolve())),
+    }
     record = parts / _RECORD
     if not record.exists():
+        if explain is not None:
+            explain.mkdir(parents=True, exist_ok=True)
+            if any(explain.iterdir()):
+                raise UserError(
+                    f"{explain} holds something already: name another folder for --explain, or "
+                    "empty it."
+                )
         parts.mkdir(parents=True, exist_ok=True)
         write_json(record, begun)
         return
@@ -150,9 +272,12 @@ def _begin(parts: Path, detector: Detector, paths: Sequence[str], resume: bool) 
         )
     if json.loads(record.read_text()) != begun:
         raise UserError(
-            f"{parts} was begun with other files or another detector: name the same, or remove it."
+            f"{parts} was begun with other files, another detector or another --explain: name the "
+            "same, or remove it."
         )
     remove_unfinished(parts)
+    if explain is not None:
+        remove_unfinished(explain)
 
 
 def _write_csv(file: BinaryIO, tables: Iterable[pa.Table]) -> None:

@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from forensics.errors import UserError
 
@@ -106,6 +105,9 @@ def gaussian_blur(images: Tensor, kernel_size: int) -> Tensor:
         raise ValueError(f"kernel_size must be odd and at least 1, not {kernel_size}")
     if kernel_size == 1:
         return images
+    # Here, because scoring never blurs, and it takes a second to import.
+    from torchvision.transforms.v2 import functional as F
+
     blurred: Tensor = F.gaussian_blur(images, [kernel_size, kernel_size])
     return blurred
 

@@ -14,20 +14,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from hydra.conf import HydraConf
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from pytorch_lightning.utilities import rank_zero_only
 
 from forensics.atomic import atomic, remove_unfinished
 from forensics.errors import UserError
+
+# Lightning and Hydra are imported where they are used: a detector that scores needs neither, and
+# they take longer to import than all else.
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
 
 RESULT, SCORES, FAILED = "result.json", "scores.parquet", "failed.json"
 FEATURES, PERTURBED, MISTAKES = "features.parquet", "perturbed.parquet", "mistakes"
@@ -76,6 +79,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 def on_first_device() -> bool:
     """Whether this process is the one of several that prints and writes."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
@@ -85,7 +90,7 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def begin(folder: Path, hydra: HydraConf, config: DictConfig, *, going_on: bool) -> None:
+def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, going_on: bool) -> None:
     """Claim the folder of a run and record how it was started.
 
     Hydra would write its record before anything could say no, over that of a run already there;
@@ -100,6 +105,8 @@ def begin(folder: Path, hydra: HydraConf, config: DictConfig, *, going_on: bool)
     Raises:
         UserError: if another run's results or checkpoints lie there, or it cannot be written.
     """
+    from omegaconf import OmegaConf
+
     whole = folder / RESULT
     if not going_on:
         if whole.exists():

@@ -33,14 +33,17 @@ from forensics.data.images import (
 from forensics.data.sources import in_order
 from forensics.detectors import DETECTORS
 from forensics.errors import UserError
+from forensics.evaluation.evidence import grad_cam
 from forensics.evaluation.metrics import sigmoid
 from forensics.evaluation.robustness import zoomed
 from forensics.evaluation.spectra import nearest, profiles
 from forensics.model_files import load_model
+from forensics.precision import Precision, in_bfloat16
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
 
 BATCH_SIZE = 32
+_BATCHES_AT_ONCE = 32
 MILD_JPEG_QUALITY = 90
 MILD_ZOOM_PIXELS = 0.5
 CERTAIN_REAL, CERTAIN_GENERATED = "source_0.05", "source_0.01"
@@ -64,7 +67,9 @@ class Card:
         model_settings: its settings.
         image_size: height and width in pixels of what it scores.
         resize_filter: how pictures are made that small.
+        match: the handling that all images have in common.
         decode_policy: version of the rules by which files became pixels.
+        precision: in which numbers it was tested, as ``trainer.precision`` says it, and scores.
         thresholds: logits by name, as in ``result.json``; real from there on.
         temperature: probability of real is ``sigmoid(logit / temperature)``.
         spectra: by training source, ``mean`` and ``std`` of its images' radial profiles.
@@ -75,14 +80,15 @@ class Card:
         toy: whether these were toy faces.
         version: of this package, that wrote the file.
         git_commit: of the code that trained it.
-        match: the handling that all images have in common; files without it had none.
     """
 
     model: str
     model_settings: dict[str, Any]
     image_size: int
     resize_filter: str
+    match: str
     decode_policy: int
+    precision: str
     thresholds: dict[str, float]
     temperature: float
     spectra: dict[str, dict[str, list[float]]]
@@ -93,7 +99,6 @@ class Card:
     toy: bool
     version: str | None
     git_commit: str | None
-    match: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse what could not be scored with as it was meant.
@@ -107,6 +112,7 @@ class Card:
             )
         ResizeFilter(self.resize_filter)
         Match(self.match)
+        Precision(self.precision)
         for name in (CERTAIN_REAL, CERTAIN_GENERATED):
             if name not in self.thresholds:
                 raise ValueError(f"thresholds lack {name}")
@@ -148,6 +154,18 @@ class Prediction(NamedTuple):
     error: str
 
 
+class Scored(NamedTuple):
+    """A prediction, and the square that it is of.
+
+    Attributes:
+        prediction: it.
+        square: ``(S, S, 3)`` uint8, the picture as the detector sees it; None if it was not read.
+    """
+
+    prediction: Prediction
+    square: NDArray[np.uint8] | None
+
+
 class _Prepared(NamedTuple):
     """A picture on its way to the detector: itself and its mildly changed copies, or an error."""
 
@@ -172,6 +190,7 @@ class Detector:
         self.card, self.sha256 = card, sha256
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
+        self._bfloat16 = in_bfloat16(Precision(card.precision), self._device.type == "cuda")
 
     @classmethod
     def load(cls, path: str | Path) -> "Detector":
@@ -223,16 +242,23 @@ class Detector:
         return list(self.stream(pictures))
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
-        """Score any number of pictures in constant memory, in order.
+        """Score any number of pictures in constant memory, in order, on all cores."""
+        return (prediction for prediction, _ in self.stream_with_squares(pictures))
 
-        Files are decoded on all cores while others are scored.
-        """
-        prepared = in_order(self._prepare, pictures, 4 * BATCH_SIZE)
-        while batch := list(islice(prepared, BATCH_SIZE)):
-            yield from self._score(batch)
+    def stream_with_squares(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
+        """Score as `stream` does, and give what was scored beside each prediction."""
+        # A batch is decoded and scored by one thread: threads that share a network's sums wait for
+        # each other, and for those that decode, a quarter of the time.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for batch in in_order(self._score, _batches(pictures), _BATCHES_AT_ONCE):
+                yield from batch
+        finally:
+            torch.set_num_threads(threads)
 
     def logits(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score prepared images.
+        """Score prepared images, in the numbers that the detector was tested in.
 
         Args:
             rows: ``(n, S, S, 3)`` uint8.
@@ -240,10 +266,28 @@ class Detector:
         Returns:
             ``(n,)``; above 0 leans to real.
         """
-        images = torch.from_numpy(rows).to(self._device).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            logits: Tensor = self.network(images.float().div_(127.5).sub_(1))
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16),
+        ):
+            logits: Tensor = self.network(self._scaled(rows))
         return logits.float().cpu().numpy()
+
+    def evidence(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Where a prepared image looks real, above 0, and where generated, below.
+
+        Args:
+            square: ``(S, S, 3)`` uint8.
+
+        Returns:
+            ``(h, w)``, coarse; see `forensics.evaluation.evidence.grad_cam`.
+        """
+        (evidence,) = grad_cam(self.network, self._scaled(square[None].copy()))
+        return np.asarray(evidence)
+
+    def _scaled(self, rows: NDArray[np.uint8]) -> Tensor:
+        images = torch.from_numpy(rows).to(self._device).permute(0, 3, 1, 2)
+        return images.float().div_(127.5).sub_(1)
 
     def probability_real(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities of logits."""
@@ -278,7 +322,9 @@ class Detector:
         distance = nearest(profiles(rows[:1]), self.card.spectra)[0]
         return _Prepared(rows, bool(distance > self.card.spectrum_limit), *image.size, format_, "")
 
-    def _score(self, batch: Sequence[_Prepared]) -> Iterator[Prediction]:
+    def _score(self, pictures: Sequence[Picture]) -> list[Scored]:
+        """Decode and score a batch."""
+        batch = [self._prepare(picture) for picture in pictures]
         read = [one.rows for one in batch if one.rows is not None]
         scores = self.logits(np.concatenate(read)).reshape(-1, 3) if read else np.empty((0, 3))
         if not np.isfinite(scores).all():
@@ -286,15 +332,17 @@ class Detector:
                 "The detector gives a score that is no finite number: train it again with a "
                 "lower learning_rate."
             )
+        scored = []
         number = 0
         for one in batch:
             if one.rows is None:
-                yield Prediction(None, None, None, "", None, None, "", one.error)
+                unread = Prediction(None, None, None, "", None, None, "", one.error)
+                scored.append(Scored(unread, None))
                 continue
             logits = scores[number]
             number += 1
             verdict, reason = self._verdict(one, logits)
-            yield Prediction(
+            prediction = Prediction(
                 float(self.probability_real(logits[:1])[0]),
                 float(logits[0]),
                 verdict,
@@ -304,6 +352,8 @@ class Detector:
                 one.format,
                 "",
             )
+            scored.append(Scored(prediction, one.rows[0]))
+        return scored
 
     def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
         """The verdict, by the logits of a picture and of its mildly changed copies."""
@@ -331,6 +381,26 @@ class Detector:
         if logit >= thresholds[CERTAIN_REAL]:
             return Verdict.real
         return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
+
+
+def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    rest = iter(pictures)
+    while batch := list(islice(rest, BATCH_SIZE)):
+        yield batch
+
+
+def limits(card: Card) -> list[str]:
+    """What a score of a detector does not say, in sentences."""
+    return [
+        "Thresholds, probabilities and false-alarm rates hold for pictures like the validation "
+        f"images of the sources it was trained on ({', '.join([*card.real, *card.trained_on])}). "
+        "Photographs of other cameras, croppings or codecs can be called generated far more "
+        "often: measure that with evaluate.py before relying on it.",
+        "Generators that were not trained on may go unnoticed altogether.",
+        f"Pictures smaller than {card.image_size} pixels, and those with spectra unlike the "
+        "training images', are outside of what it was tested on; forensics predict calls them "
+        "unsure.",
+    ]
 
 
 def _unread(error: str) -> _Prepared:

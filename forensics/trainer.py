@@ -10,12 +10,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from forensics import checkpoints, runs
 from forensics.callbacks import PreprocessGrid, ProgressOfImages, ResultWithdrawn
-from forensics.config import GenerateSettings, Precision, TrainerSettings, TrainSettings, flat
+from forensics.config import GenerateSettings, TrainerSettings, TrainSettings, flat
 from forensics.data.datamodule import FaceData
 from forensics.data.faces import Faces
 from forensics.errors import UserError
 from forensics.generator_task import GeneratorTask
 from forensics.generators import Gan
+from forensics.precision import in_bfloat16
 from forensics.task import STEPS_BETWEEN_LOGS, DetectorTask
 
 
@@ -169,15 +170,6 @@ def build_trainer(
         enable_model_summary=False,
         enable_progress_bar=False,  # `callbacks.ProgressOfImages` is ours
     )
-
-
-def in_bfloat16(precision: Precision, on_gpu: bool) -> bool:
-    """Whether to compute in bfloat16: where the device itself does, unless told otherwise."""
-    if precision is not Precision.auto:
-        return precision is Precision.bf16
-    if on_gpu:
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _quieten() -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import ndimage, special, stats
 from scipy.optimize import brentq, minimize_scalar
 from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
@@ -381,8 +381,25 @@ class TestSpectra:
             "far": {"mean": [9.0, 9.0], "std": [1.0, 1.0]},
         }
         distances = nearest(np.array([[2.0, 2.0], [9.0, 8.0]]), spectra)
-        # (2 - 1) / 0.5 at one of two frequencies; 1 at one of two.
-        np.testing.assert_allclose(distances, [2 / 2**0.5, 1 / 2**0.5])
+        # Only the last frequency is in the upper half: (2 - 2) / 1 and (8 - 9) / 1.
+        np.testing.assert_allclose(distances, [0, 1])
+
+    def test_distance_is_of_fine_detail_and_not_of_large_shapes(self) -> None:
+        y, x = np.mgrid[:64, :64]
+        noise = np.random.default_rng(0).normal(128, 20, (50, 64, 64))
+        shading = 60 * np.sin(2 * np.pi * (x + y) / 64)
+        softened = ndimage.gaussian_filter(noise[40:], (0, 0.5, 0.5))
+
+        def of(images: Floats) -> Floats:
+            return profiles(np.repeat(images.clip(0, 255).astype(np.uint8)[..., None], 3, axis=3))
+
+        usual = of(noise[:40])
+        spectra = {"usual": {"mean": usual.mean(0).tolist(), "std": usual.std(0).tolist()}}
+        held_out, soft, shaded = (
+            nearest(of(images), spectra) for images in (noise[40:], softened, noise[40:] + shading)
+        )
+        assert soft.min() > 1.5 * held_out.max()
+        assert np.median(shaded) < held_out.max()
 
     def test_profiles_are_those_of_each_image(self) -> None:
         images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import dataclasses
+import importlib.util
 import io
 import json
 import os
+import re
+import signal
 import struct
+import subprocess
+import sys
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SIZE, write_images
+from conftest import NETWORK, SIZE, detector_card, write_images
 from PIL import Image
 
 from forensics import predict as module
 from forensics import scoring
 from forensics.cli import main
-from forensics.scoring import Detector, Prediction
+from forensics.evaluation.spectra import profiles
+from forensics.model_files import save_model
+from forensics.reports import gallery
+from forensics.scoring import Detector, Scored, Verdict
 
 COLUMNS = [
     "path", "probability_real", "logit", "verdict", "reason", "width", "height", "format", "error"
@@ -154,6 +166,28 @@ class TestTable:
         assert "3 files: " in capsys.readouterr().out
 
 
+def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command that is sent a signal when it has scored seven pictures."""
+    stream = Detector.stream_with_squares
+
+    def stopping(self: Detector, pictures: Any) -> Iterator[Scored]:  # noqa: ANN401
+        for number, one in enumerate(stream(self, pictures)):
+            if number == 7:
+                os.kill(os.getpid(), how)
+            yield one
+
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    # Where the tests run in the background, Ctrl-C would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Detector, "stream_with_squares", stopping)
+            assert main(command) == 130
+    finally:
+        for one, action in handlers.items():
+            signal.signal(one, action)
+
+
 class TestResume:
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,19 +200,19 @@ class TestResume:
     ) -> list[str]:
         """The command line of a run that was stopped in its second part."""
         command = ["predict", str(detector_file), "photos", "-o", "a.csv"]
-        stream = Detector.stream
-
-        def stopping(self: Detector, pictures: Any) -> Iterator[Prediction]:  # noqa: ANN401
-            for number, one in enumerate(stream(self, pictures)):
-                if number == 7:
-                    raise KeyboardInterrupt
-                yield one
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Detector, "stream", stopping)
-            assert main(command) == 130
+        stopped_by(signal.SIGTERM, command, monkeypatch)
         assert not Path("a.csv").exists()
         return command
+
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_it_is_said_how_to_go_on(
+        self, images: list[Path], detector_file: Path, how: signal.Signals,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        stopped_by(how, ["predict", str(detector_file), "photos", "-o", "a.csv"], monkeypatch)
+        said = "what is scored is kept in a.csv.parts. Go on with the same command and --resume."
+        assert said in capsys.readouterr().err
+        assert [path.name for path in Path("a.csv.parts").glob("*.parquet")] == ["000000.parquet"]
 
     def test_goes_on_after_the_last_whole_part_and_ends_as_if_never_stopped(
         self, stopped: list[str], images: list[Path], capsys: pytest.CaptureFixture[str]
@@ -201,7 +235,10 @@ class TestResume:
         self, stopped: list[str], detector_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*stopped, "more.png", "--resume"]) == 1
-        assert "begun with other files or another detector" in capsys.readouterr().err
+        assert (
+            "begun with other files, another detector or another --explain"
+            in capsys.readouterr().err
+        )
 
     def test_with_nothing_to_go_on_with_it_begins(
         self, images: list[Path], detector_file: Path
@@ -210,6 +247,268 @@ class TestResume:
         assert main(command) == 0
         assert main(command) == 0
         assert len(table("a.csv")) == 10
+
+
+def test_nothing_is_imported_that_takes_long_and_scoring_does_without(
+    images: list[Path], detector_file: Path
+) -> None:
+    program = (
+        "import sys; from forensics.cli import main; code = main(); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules})); sys.exit(code)"
+    )
+    given = ["predict", str(detector_file), "photos", "-o", "a.csv"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"torch", "pyarrow"} < imported
+    slow = {"captum", "matplotlib", "pytorch_lightning", "scipy", "sklearn", "sympy", "torchvision"}
+    assert not slow & imported
+
+
+needs_captum = pytest.mark.skipif(
+    importlib.util.find_spec("captum") is None, reason="needs the extra explain"
+)
+DRAWING = "forensics.reports.figures.explanation"
+
+
+@needs_captum
+class TestExplain:
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(module, "PART_IMAGES", 4)
+
+    def test_each_picture_that_was_read_has_one_by_its_row(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        odd = ["a b=c'\"<script>$x^2$.png", "ü.png", "-x.png", f"{'n' * 200}.png", ".png"]
+        Path("odd").mkdir()
+        for name in odd:
+            Path("odd", name).write_bytes(images[0].read_bytes())
+        raw = os.fsencode("odd/") + b"\xff.png"
+        with open(raw, "wb") as file:
+            file.write(images[0].read_bytes())
+        paths = ["photos/000.png", "gone.png", *(f"odd/{name}" for name in odd), os.fsdecode(raw)]
+        Path("list.txt").write_bytes(b"\n".join(map(os.fsencode, paths)))
+        given = ["predict", str(detector_file), "--list", "list.txt", "--explain", "ex"]
+        assert main([*given, "-o", "a.csv"]) == 0
+        assert sorted(path.name for path in Path("ex").iterdir()) == [
+            "000000_000.png",
+            "000002_a_b_c___script__x_2_.png",
+            "000003__.png",
+            "000004_-x.png",
+            f"000005_{'n' * 80}.png",
+            "000006_.png.png",
+            "000007__.png",
+        ]
+        for path in Path("ex").iterdir():
+            with Image.open(path) as image:
+                assert image.width > 800
+
+    def test_it_is_drawn_of_what_was_scored_towards_the_verdict(
+        self, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[tuple[Any, ...]] = []
+
+        def draw(*given: Any) -> Any:  # noqa: ANN401
+            drawn.append(given)
+            return Drawn()
+
+        class Drawn:
+            def savefig(self, file: io.BytesIO, **_: object) -> None:
+                file.write(b"drawn")
+
+        monkeypatch.setattr(DRAWING, draw)
+        network, card = NETWORK.build(SIZE).eval(), detector_card()
+        for threshold, towards, sign in ((-99.0, "real", 1), (99.0, "generated", -1)):
+            drawn.clear()
+            at = {"0.5": 0.0, "source_0.05": threshold, "source_0.01": threshold}
+            detector = Detector(network, dataclasses.replace(card, thresholds=at), "0")
+            folder = tmp_path / towards
+            module.predict(
+                detector, [str(images[1])], folder / "a.csv", resume=False, explain=folder / "ex"
+            )
+            ((square, evidence, said, profile, spectra, title),) = drawn
+            pixels = np.asarray(Image.open(images[1]))
+            assert np.array_equal(square, pixels)
+            assert np.allclose(evidence, sign * detector.evidence(pixels))
+            assert said == towards
+            assert towards in title
+            assert np.allclose(profile, profiles(pixels[None])[0])
+            assert spectra == card.spectra
+            assert (folder / "ex" / "000000_001.png").read_bytes() == b"drawn"
+
+    def test_resumed_none_is_missing_and_none_is_there_twice(
+        self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        command = ["predict", str(detector_file), "photos", "-o", "a.csv", "--explain", "ex"]
+        stopped_by(signal.SIGTERM, command, monkeypatch)
+        begun = {path.name: path.stat().st_mtime_ns for path in Path("ex").iterdir()}
+        assert 4 <= len(begun) < 10
+        (Path("ex") / ".000008_008.png.1.unfinished").touch()  # as a kill -9 leaves
+        for other in (command[:-2], [*command[:-1], "elsewhere"]):
+            assert main([*other, "--resume"]) == 1
+            assert "another --explain" in capsys.readouterr().err
+        assert main([*command, "--resume"]) == 0
+        names = [f"{n:06d}_{path.stem}.png" for n, path in enumerate(images)]
+        assert sorted(path.name for path in Path("ex").iterdir()) == names
+        for name in names[:4]:  # of the part that was whole
+            assert (Path("ex") / name).stat().st_mtime_ns == begun[name]
+
+    def test_a_folder_with_anything_in_it_is_left_alone(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = ["predict", str(detector_file), "photos/000.png", "--explain", "ex", "-o"]
+        assert main([*command, "a.csv"]) == 0
+        before = Path("ex/000000_000.png").read_bytes()
+        for again in (["b.csv"], ["a.csv", "--resume"]):
+            assert main([*command, *again]) == 1
+            assert "ex holds something already" in capsys.readouterr().err
+        assert Path("ex/000000_000.png").read_bytes() == before
+        assert not Path("b.csv.parts").exists()
+
+
+def test_without_captum_explanations_are_refused_at_once(
+    images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("forensics.evaluation.evidence.find_spec", lambda name: None)
+    command = ["predict", str(detector_file), "photos", "-o", "a.csv"]
+    assert main([*command, "--explain", "ex"]) == 1
+    said = "--explain needs captum: pip install -c constraints.txt '.[explain]'."
+    assert said in capsys.readouterr().err
+    assert main(command) == 0
+
+
+class Shown(HTMLParser):
+    """What a page shows under each heading, and all it would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.names: dict[str, list[str]] = defaultdict(list)
+        self.tags: set[str] = set()
+        self._group, self._in_name = "", False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        self._group = (dict(attrs)["id"] or "") if tag == "h2" else self._group
+        self._in_name = tag == "bdi"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_name:
+            self.names[self._group].append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_name = False
+
+
+class TestPage:
+    @pytest.fixture
+    def undecided(self, images: list[Path], detector_file: Path) -> Path:
+        """A detector whose threshold lies in the middle of the scores of the images."""
+        logits = [one.logit for one in Detector.load(detector_file).predict(images)]
+        middle = float(np.median(np.array(logits, np.float64)))
+        at = {"0.5": 0.0, "source_0.05": middle, "source_0.01": middle - 1e-6}
+        card = dataclasses.asdict(detector_card(thresholds=at, spectrum_limit=1e9, toy=True))
+        save_model(detector_file, Detector.load(detector_file).network, card)
+        return detector_file
+
+    def page(self, detector: Path, *more: str) -> Shown:
+        command = ["predict", str(detector), "photos", *more, "-o", "a.csv", "--page", "a.html"]
+        assert main(command) == 0
+        return Shown(Path("a.html").read_text())
+
+    def test_pictures_stand_by_verdict_least_real_first(self, undecided: Path) -> None:
+        for name in ("<script>alert(1)<b>.png", "a b=c&quot;.png", "'\" onerror='x.png"):
+            _image().save(Path("photos", name))
+        _image(4).save("photos/tiny.png")
+        Path("photos/broken&.png").write_text("no picture")
+        shown = self.page(undecided, "gone.png")
+        rows = table("a.csv")
+        expected: dict[str, list[str]] = {}
+        for verdict in Verdict:
+            of_verdict = [row for row in rows if row["verdict"] == verdict]
+            of_verdict.sort(key=lambda row: float(row["logit"]))
+            expected[verdict] = [row["path"] for row in of_verdict]
+        expected["unreadable"] = ["photos/broken&.png", "gone.png"]
+        assert shown.names == {name: paths for name, paths in expected.items() if paths}
+        assert len(expected["unsure"]) >= 1
+        text = Path("a.html").read_text()
+        for name, paths in expected.items():
+            assert f"<strong>{len(paths)}</strong>{name}" in text
+        assert "neither JPEG, PNG nor WebP" in text
+        assert "no such file" in text
+        assert f"smaller than the {SIZE} pixels" in text
+        assert "toy faces" in text
+
+    def test_it_needs_nothing_from_outside_and_runs_nothing(self, undecided: Path) -> None:
+        _image().save("photos/<script src=http:x>.png")
+        shown = self.page(undecided)
+        assert "script" not in shown.tags
+        assert {"img", "figure"} < shown.tags
+        for link in shown.links:
+            assert link.startswith(("data:image/webp;base64,", "#"))
+        text = Path("a.html").read_text()
+        rest = re.sub(r"data:image/webp;base64,[^\"]*", "", text).replace("src=http:x", "")
+        assert "http" not in rest
+        assert "url(" not in rest
+        assert "@import" not in rest
+
+    def test_thumbnails_are_of_the_middle_square(self, undecided: Path) -> None:
+        picture = Image.new("RGB", (300, 100), "red")
+        picture.paste("blue", (100, 0, 200, 100))
+        picture.save("blue.png")
+        command = ["predict", str(undecided), "blue.png", "-o", "b.csv", "--page", "b.html"]
+        assert main(command) == 0
+        (link,) = (one for one in Shown(Path("b.html").read_text()).links if one[0] != "#")
+        with Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) as thumbnail:
+            assert thumbnail.size == (gallery.THUMBNAIL_SIZE,) * 2
+            assert np.abs(np.asarray(thumbnail.convert("RGB")) - [0, 0, 255]).max() < 8
+
+    def test_of_many_the_first_are_shown_and_that_is_said(
+        self, undecided: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = self.page(undecided).names
+        monkeypatch.setattr(gallery, "SHOWN", 1)
+        few = self.page(undecided).names
+        assert few == {name: paths[:1] for name, paths in whole.items()}
+        assert "The first 1 of them are shown here; the table has all." in (
+            Path("a.html").read_text()
+        )
+
+    def test_it_is_whole_after_a_resume_and_says_what_changed_since(
+        self, undecided: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(module, "PART_IMAGES", 4)
+        command = ["predict", str(undecided), "photos", "-o", "a.csv", "--page", "a.html"]
+        stopped_by(signal.SIGTERM, command, monkeypatch)
+        assert not Path("a.html").exists()
+        Path("photos/001.png").unlink()
+        Path("photos/001.png").symlink_to("nowhere")
+        # Named, since the folder would now leave it out.
+        named = [f"photos/{number:03d}.png" for number in range(10)]
+        assert main(["predict", str(undecided), *named, "-o", "a.csv", "--page", "a.html",
+                     "--resume"]) == 0  # fmt: skip
+        text = Path("a.html").read_text()
+        assert sum(map(len, Shown(text).names.values())) == 10
+        assert text.count("no longer readable") == 1
+
+    def test_table_and_page_are_two_files(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = ["predict", str(detector_file), "photos", "-o", "a.csv", "--page", "./a.csv"]
+        assert main(command) == 1
+        assert "give --page another name" in capsys.readouterr().err
 
 
 def _image(size: int = 40) -> Image.Image:

@@ -104,6 +104,36 @@ class TestPredict:
         with pytest.raises(UserError, match="uint8"):
             detector.predict(pictures)
 
+    @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+    def test_it_scores_in_the_numbers_it_was_tested_in(self, precision: str) -> None:
+        torch.manual_seed(0)
+        network = NETWORK.build(SIZE).eval()
+        rows = np.stack([noise(seed) for seed in range(4)])
+        images = torch.from_numpy(rows).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            list(network.parameters())[-2].mul_(1000)  # the last unit's: scores as of a trained one
+            exact = network(images).numpy()
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = network(images).numpy()
+        assert np.abs(rounded - exact).max() > 1e-3
+        natively = torch.cpu._is_avx512_bf16_supported()
+        expected = (
+            rounded if precision == "bf16" or (precision, natively) == ("auto", True) else exact
+        )
+        detector = Detector(network, detector_card(precision=precision), "")
+        assert detector.logits(rows) == pytest.approx(expected, abs=1e-4)
+
+    def test_torchs_threads_are_as_before(self, detector: Detector) -> None:
+        torch.set_num_threads(2)
+        try:
+            assert len(detector.predict(noise())) == 1
+            stopped = detector.stream([noise(), noise()])
+            next(stopped)
+            del stopped
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(1)
+
     def test_a_score_that_is_no_number_is_refused(self) -> None:
         network = NETWORK.build(SIZE).eval()
         with torch.no_grad():
@@ -128,11 +158,6 @@ class TestMatched:
         for match, image in expected.items():
             one = Detector(MeanRed(), detector_card(match=match), "").predict(picture)[0]
             assert one.logit == pytest.approx(by_hand(np.asarray(image)), abs=1e-6)
-
-    def test_a_file_from_before_there_was_matching_had_none(self, detector_file: Path) -> None:
-        card = {k: v for k, v in dataclasses.asdict(detector_card()).items() if k != "match"}
-        save_model(detector_file, NETWORK.build(SIZE), card)
-        assert Detector.load(detector_file).card.match == "none"
 
 
 def noise(seed: int = 1, size: int = SIZE) -> NDArray[np.uint8]:
@@ -213,6 +238,7 @@ class TestLoad:
         [
             ({"decode_policy": POLICY_VERSION + 1}, "decode_policy is"),
             ({"resize_filter": "magic"}, "magic"),
+            ({"precision": "int8"}, "int8"),
             ({"resize_filter": None}, "None"),
             ({"match": "magic"}, "magic"),
             ({"thresholds": {"0.5": 0.0}}, "thresholds lack source_0.05"),
@@ -248,7 +274,9 @@ class TestLoad:
         assert said in str(raised.value)
         assert "\n" not in str(raised.value)
 
-    @pytest.mark.parametrize("missing", ["temperature", "thresholds", "spectra", "real"])
+    @pytest.mark.parametrize(
+        "missing", ["temperature", "thresholds", "spectra", "real", "match", "precision"]
+    )
     def test_a_card_that_lacks_something_is_refused(
         self, detector_file: Path, missing: str
     ) -> None:

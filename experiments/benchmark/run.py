@@ -38,7 +38,8 @@ from forensics import config, runs
 from forensics.config import TrainSettings
 from forensics.data.datamodule import FaceData
 from forensics.data.sources import Preparation, open_source
-from forensics.trainer import assemble_detector, build_trainer, in_bfloat16
+from forensics.precision import in_bfloat16
+from forensics.trainer import assemble_detector, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -440,7 +441,7 @@ def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
             *(launcher if at_once > 1 else ()), threads=CORES // at_once,
         )  # fmt: skip
 
-    ways = {
+    ways: dict[str, Callable[[], None]] = {
         "one run after the other, each preparing its images": cold,
         "a sweep": lambda: sweep(1),
         f"a sweep, {CORES} jobs at once": lambda: sweep(CORES),

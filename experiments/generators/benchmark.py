@@ -21,8 +21,9 @@ from forensics import config, runs, sampling
 from forensics.config import GenerateSettings
 from forensics.data.faces import open_faces
 from forensics.generators import Gan
+from forensics.precision import in_bfloat16
 from forensics.preprocess import Draws
-from forensics.trainer import assemble_generator, in_bfloat16, pick_device
+from forensics.trainer import assemble_generator, pick_device
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = {

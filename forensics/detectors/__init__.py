@@ -13,7 +13,9 @@ class DetectorSettings(Protocol):
     def build(self, image_size: int) -> nn.Module:
         """Make a network from ``(B, 3, H, W)`` float in [-1, 1] to ``(B,)`` float32 logits.
 
-        Its ``features`` gives of the same images what its last unit decides by, ``(B, ...)``.
+        Its ``features`` gives of the same images what its last unit decides by, ``(B, ...)``; its
+        ``last_feature_layer`` is the module within it whose output are the last feature maps,
+        ``(B, C, h, w)``, which tell where in an image it found its evidence.
         """
         ...
 

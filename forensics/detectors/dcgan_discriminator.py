@@ -38,6 +38,11 @@ class Detector(nn.Module):
         self.score = nn.Linear(channels[-1] * side * side, 1)
         self.apply(_dcgan_weights)
 
+    @property
+    def last_feature_layer(self) -> nn.Module:
+        """What gives the last feature maps, ``(B, C, h, w)``: the last convolution, activated."""
+        return self.features
+
     def forward(self, images: Tensor) -> Tensor:
         """Score images.
 

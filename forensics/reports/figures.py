@@ -260,3 +260,53 @@ def robustness(result: Mapping[str, Any]) -> Figure:
     axes[0].set_ylabel("called rightly at the 5 % threshold")
     axes[0].legend()
     return figure
+
+
+def explanation(
+    square: NDArray[np.uint8],
+    evidence: NDArray[np.floating],
+    towards: str,
+    profile: NDArray[np.float64],
+    spectra: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str,
+) -> Figure:
+    """Why a picture got its verdict: itself, where the evidence lies, its spectrum among others.
+
+    Args:
+        square: ``(S, S, 3)`` uint8, as the detector sees it.
+        evidence: ``(h, w)``; what is not above 0 is none.
+        towards: what it is evidence of.
+        profile: of its spectrum, from `forensics.evaluation.spectra.profiles`.
+        spectra: by training source, ``mean`` and ``std`` of its profiles.
+        title: of the whole figure.
+    """
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure.suptitle(title, fontsize=10, wrap=True)
+    seen, where, spectrum = figure.subplots(1, 3, width_ratios=(1, 1, 1.4))
+    size = len(square)
+    for axis in (seen, where):
+        axis.imshow(square)
+        axis.set_axis_off()
+    seen.set_title(f"as the detector sees it, {size} px", fontsize=10)
+    most = float(evidence.max())
+    if most > 0:
+        heat = where.imshow(
+            evidence.clip(0) / most, cmap="inferno", vmin=0, vmax=1, alpha=0.55,
+            extent=(-0.5, size - 0.5, size - 0.5, -0.5), interpolation="bilinear",
+        )  # fmt: skip
+        figure.colorbar(heat, ax=where, label="share of the strongest", shrink=0.8)
+        where.set_title(f"evidence that it is {towards}", fontsize=10)
+    else:
+        where.set_title(f"no place speaks for {towards}", fontsize=10)
+    frequencies = np.arange(len(profile)) / size
+    for name, source in spectra.items():
+        mean, std = np.array(source["mean"]), np.array(source["std"])
+        (line,) = spectrum.plot(frequencies, mean, linewidth=1, label=f"{name}, mean ± 1 std")
+        spectrum.fill_between(
+            frequencies, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    spectrum.plot(frequencies, profile, color="black", label="this picture")
+    spectrum.set(xlabel="frequency, cycles per pixel", ylabel="log10 power")
+    spectrum.set_title("spectrum, beside the training images'", fontsize=10)
+    spectrum.legend(fontsize=8)
+    return figure

@@ -1,0 +1,227 @@
+"""How fast ``forensics predict`` is beside decoding alone; how soon it starts; its memory.
+
+``python experiments/predict_benchmark/speed.py --csv FILE``; README.md has the figures.
+"""
+
+import argparse
+import csv
+import dataclasses
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from forensics import runs
+from forensics.data.images import POLICY_VERSION, ResizeFilter, decode, to_square
+from forensics.data.sources import in_order
+from forensics.detectors.dcgan_discriminator import DcganDiscriminator
+from forensics.evaluation.spectra import profiles
+from forensics.model_files import save_model
+from forensics.predict import predict
+from forensics.scoring import Card, Detector
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = 128
+PAPERS, SMALL = [64, 128, 256, 512], [8, 8]
+KINDS = {"1024 px JPEG": (1024, "a.jpg"), "256 px PNG": (256, "a.png")}
+DISTINCT = 24
+STARTS = 3
+
+
+class Cost(NamedTuple):
+    """What some work took.
+
+    Attributes:
+        wall: seconds.
+        cpu: seconds of all cores together.
+        peak: MiB, at most in memory; 0 where it was not measured.
+    """
+
+    wall: float
+    cpu: float
+    peak: float = 0.0
+
+
+def write_photographs(folder: Path) -> dict[str, list[Path]]:
+    """Write pictures with the spectrum of photographs, some of each kind, other ones each."""
+    side = 2048
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    frequency[0, 0] = np.inf
+    white = rng.standard_normal((4, side, side))  # grey, and what each colour adds to it
+    planes = np.fft.irfft2(np.fft.rfft2(white) / frequency**1.3)
+    planes *= 50 / planes.std()
+    field = (127.5 + planes[0] + 0.15 * planes[1:]).clip(0, 255).astype(np.uint8)
+    pixels = field.transpose(1, 2, 0)
+    written: dict[str, list[Path]] = {}
+    for kind, (size, name) in KINDS.items():
+        written[kind] = []
+        for number in range(DISTINCT):
+            y, x = rng.integers(0, side - size, 2)
+            path = folder / f"{number:02d}{name}"
+            Image.fromarray(pixels[y : y + size, x : x + size]).save(path, quality=90)
+            written[kind].append(path)
+    return written
+
+
+def write_detector(path: Path, channels: list[int], photographs: Sequence[Path]) -> Path:
+    """Write a detector of random weights whose training images were like these."""
+    torch.manual_seed(0)
+    rows = np.stack([square(photograph) for photograph in photographs])
+    of_all = profiles(rows)
+    card = Card(
+        model="dcgan_discriminator",
+        model_settings={"channels": channels, "leaky_relu_slope": 0.2},
+        image_size=SIZE,
+        resize_filter="lanczos",
+        match="none",
+        decode_policy=POLICY_VERSION,
+        precision="auto",
+        thresholds={"source_0.05": 0.0, "source_0.01": -0.1},
+        temperature=1.0,
+        spectra={"real": {"mean": of_all.mean(0).tolist(), "std": of_all.std(0).tolist()}},
+        spectrum_limit=2.0,
+        real=["real"],
+        trained_on=["generated"],
+        preprocess="none",
+        toy=True,
+        version=None,
+        git_commit=None,
+    )
+    network = DcganDiscriminator(channels, 0.2).build(SIZE)
+    save_model(path, network, dataclasses.asdict(card))
+    return path
+
+
+def square(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Decode and resize: what no detector can do without."""
+    return to_square(decode(path, 1).pixels, SIZE, ResizeFilter.lanczos)
+
+
+def timed(work: Callable[[], object]) -> Cost:
+    """Do something in this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def command(detector: Path, paths: Sequence[Path], folder: Path) -> Cost:
+    """Do ``forensics predict`` in a process of its own, from its start to its end."""
+    names = folder / "paths.txt"
+    names.write_text("\n".join(map(str, paths)))
+    call = "import sys; from forensics.cli import main; sys.exit(main())"
+    given = ["predict", str(detector), "--list", str(names), "-o", str(folder / "scores.csv")]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", call, *given],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"forensics predict ended with {process.returncode}")
+    wall = time.perf_counter() - started
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str], list[float]]:
+    """All figures, by name and unit."""
+    figures: dict[tuple[str, str], list[float]] = defaultdict(list)
+    photographs = write_photographs(folder)
+    papers = write_detector(folder / "papers.safetensors", PAPERS, photographs["256 px PNG"])
+    small = write_detector(folder / "small.safetensors", SMALL, photographs["256 px PNG"])
+
+    log.info("start")
+    command(papers, photographs["1024 px JPEG"][:1], folder)  # fills the system's file cache
+    for _ in range(STARTS):
+        cost = command(papers, photographs["1024 px JPEG"][:1], folder)
+        figures["start to the end with one picture", "s"].append(cost.wall)
+        figures["start to the end with one picture, of all cores", "CPU s"].append(cost.cpu)
+
+    detector = Detector.load(papers)
+    for round_ in range(arguments.rounds):
+        for kind, distinct in photographs.items():
+            log.info("round %d, %s", round_ + 1, kind)
+            paths = (distinct * (arguments.images // DISTINCT + 1))[: arguments.images]
+            names = [str(path) for path in paths]
+            table = folder / "rate.csv"
+
+            def alone(paths: Sequence[Path] = paths) -> None:
+                for _ in in_order(square, paths, 128):
+                    pass
+
+            def ours(names: list[str] = names, table: Path = table) -> None:
+                predict(detector, names, table, resume=False)
+
+            costs = {"decode and resize alone": timed(alone), "forensics predict": timed(ours)}
+            for name, cost in costs.items():
+                rate = len(paths) / cost.wall
+                figures[f"{kind}: {name}", "images/s"].append(rate)
+                of_each = 1000 * cost.cpu / len(paths)
+                figures[f"{kind}: {name}, of all cores", "CPU ms/image"].append(of_each)
+            less, more = costs.values()
+            figures[f"{kind}: speed of predict / of decode and resize", "ratio"].append(
+                less.wall / more.wall
+            )
+            figures[f"{kind}: CPU of decode and resize / of predict", "ratio"].append(
+                less.cpu / more.cpu
+            )
+
+    for count in (arguments.files // 10, arguments.files):
+        log.info("memory, %d files", count)
+        paths = (photographs["256 px PNG"] * (count // DISTINCT + 1))[:count]
+        cost = command(small, paths, folder)
+        figures[f"peak memory, {count} files", "MiB"].append(cost.peak)
+        figures[f"{count} files, small network", "s"].append(cost.wall)
+    return figures
+
+
+def main() -> None:
+    """Measure, print and write down."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--images", type=int, default=400, help="in each measured rate")
+    parser.add_argument("--rounds", type=int, default=3, help="of the rates")
+    parser.add_argument("--files", type=int, default=20_000, help="the larger count for memory")
+    parser.add_argument("--csv", type=Path, help="write the figures there, too")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with tempfile.TemporaryDirectory(prefix="predict-benchmark-") as folder:
+        figures = measure(arguments, Path(folder))
+    made = runs.provenance(torch.device("cpu"))
+    where = {
+        "cpu": made["device"],
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[2]:.1f}",
+        "torch": made["versions"]["torch"],
+        "commit": f"{made['git_commit']}{'+' if made['git_changed'] else ''}",
+    }
+    rows = []
+    for (name, unit), values in figures.items():
+        spread = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+        numbers = {key: f"{value:.4g}" for key, value in spread.items()}
+        rows.append({"name": name, "unit": unit, **numbers, "n": str(len(values)), **where})
+        print("{name:70} {min:>8} {median:>8} {max:>8} {unit}".format(**rows[-1]))
+    if arguments.csv is not None:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
