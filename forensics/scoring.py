@@ -4,10 +4,12 @@ Everything that scoring needs stands in the detector's file, so that a picture i
 as the test images were.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -282,8 +284,13 @@ class Detector:
         Returns:
             ``(h, w)``, coarse; see `forensics.evaluation.evidence.grad_cam`.
         """
-        (evidence,) = grad_cam(self.network, self._scaled(square[None].copy()))
+        (evidence,) = grad_cam(self._explained, self._scaled(square[None].copy()))
         return np.asarray(evidence)
+
+    @cached_property
+    def _explained(self) -> nn.Module:
+        """A copy: Captum hooks into a network, and other threads score with ours meanwhile."""
+        return copy.deepcopy(self.network)
 
     def _scaled(self, rows: NDArray[np.uint8]) -> Tensor:
         images = torch.from_numpy(rows).to(self._device).permute(0, 3, 1, 2)

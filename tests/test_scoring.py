@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,19 @@ class TestMatched:
         for match, image in expected.items():
             one = Detector(MeanRed(), detector_card(match=match), "").predict(picture)[0]
             assert one.logit == pytest.approx(by_hand(np.asarray(image)), abs=1e-6)
+
+
+def test_evidence_may_be_sought_while_other_threads_score(detector_file: Path) -> None:
+    detector = Detector.load(detector_file)
+    pictures = np.stack([noise(seed) for seed in range(64)])
+    alone = detector.evidence(pictures[0])
+    scores = detector.logits(pictures)
+    with ThreadPoolExecutor(1) as other:
+        scored = [other.submit(detector.logits, pictures) for _ in range(50)]
+        for _ in range(50):
+            np.testing.assert_array_equal(detector.evidence(pictures[0]), alone)
+        for one in scored:
+            np.testing.assert_array_equal(one.result(), scores)
 
 
 def noise(seed: int = 1, size: int = SIZE) -> NDArray[np.uint8]:
