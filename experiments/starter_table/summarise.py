@@ -1,7 +1,7 @@
 """Turn the run folders of a study into its ``results.csv`` and the table of its README.md.
 
-``python experiments/summarise.py experiments/starter_table outputs/starter/*/`` prints the table
-and writes ``results.csv`` into the study's folder.
+``python experiments/starter_table/summarise.py outputs/starter/*/`` prints the table
+and writes ``results.csv`` beside this file.
 """
 
 import csv
@@ -57,11 +57,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Read the folders named on the command line after the study's."""
-    study, *folders = map(Path, sys.argv[1:])
-    rows = [row for folder in folders for row in rows_of(folder)]
+    """Read the folders named on the command line."""
+    rows = [row for folder in map(Path, sys.argv[1:]) for row in rows_of(folder)]
     rows.sort(key=lambda row: (not row["seen"], row["generator"], row["threshold"]))
-    with (study / "results.csv").open("w", newline="") as file:
+    with Path(__file__).with_name("results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
