@@ -198,8 +198,8 @@ class TestPage:
         page = (study / "report.html").read_text()
         links = Links(page).found
         assert links
-        assert all(link.startswith("data:image/png;base64,") for link in links)
-        assert "http" not in re.sub(r"data:image/png;base64,[^\"]*", "", page)
+        assert all(re.match("data:image/(png|webp);base64,", link) for link in links)
+        assert "http" not in re.sub(r"data:image/\w+;base64,[^\"]*", "", page)
         assert "@import" not in page
 
     def test_names_are_shown_and_not_run(self, study: Path) -> None:

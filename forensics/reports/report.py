@@ -1,6 +1,7 @@
 """A study's run folders as tables, figures and one page."""
 
 import base64
+import io
 import logging
 from collections.abc import Sequence
 from importlib import resources
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from PIL import Image
 
 from forensics.atomic import atomic
 from forensics.evaluation.robustness import PERTURBATIONS
@@ -88,11 +90,12 @@ def _figure_part(figure: Figure, to: Path, name: str, title: str = "") -> Part:
     for suffix in ("png", "svg"):
         with atomic(to / f"{name}.{suffix}") as file:
             figure.savefig(file, format=suffix, dpi=110)
-    return _image_part((to / f"{name}.png").read_bytes(), title, name.replace("_", " "), "figure")
+    png = (to / f"{name}.png").read_bytes()
+    return _image_part(png, "png", title, name.replace("_", " "), "figure")
 
 
-def _image_part(png: bytes, title: str, alt: str, kind: str) -> Part:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _image_part(content: bytes, format_: str, title: str, alt: str, kind: str) -> Part:
+    source = f"data:image/{format_};base64,{base64.b64encode(content).decode()}"
     return {"title": title, "image": source, "alt": alt, "kind": kind}
 
 
@@ -188,11 +191,13 @@ def _mistakes(study: Study) -> list[Section]:
         for preprocess in study.preprocesses:
             for run in study.of(train_on, preprocess)[:1]:
                 for source in run.logits:
-                    sheet = run.folder / MISTAKES / f"{source}.png"
                     title = f"{source}, by {shown(run.folder)}"
-                    parts.append(
-                        {**_image_part(sheet.read_bytes(), title, title, "sheet"), "folded": True}
-                    )
+                    sheet = io.BytesIO()
+                    # There may be hundreds of them; the folders keep them without loss.
+                    with Image.open(run.folder / MISTAKES / f"{source}.png") as image:
+                        image.save(sheet, "webp", quality=80)
+                    part = _image_part(sheet.getvalue(), "webp", title, title, "sheet")
+                    parts.append(part | {"folded": True})
     text = "Of each source the eight tested images that were judged most wrongly, worst first."
     return _section("Mistakes", parts, text)
 
