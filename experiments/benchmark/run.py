@@ -420,9 +420,9 @@ def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
     at once with others has its share of the cores.
     """
 
-    def train(number: int, *overrides: str, threads: int = CORES) -> None:
+    def train(number: int, options: list[str], *overrides: str, threads: int = CORES) -> None:
         command = [
-            sys.executable, "train.py", *arguments.overrides,
+            sys.executable, "train.py", *options, *arguments.overrides,
             f"cache_dir={folder}/cache{number}", *overrides,
         ]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -431,13 +431,13 @@ def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
     def cold() -> None:
         for number, job in enumerate(itertools.product(*SWEPT.values())):
             chosen = [f"{key}={value}" for key, value in zip(SWEPT, job, strict=True)]
-            train(number, *chosen, f"hydra.run.dir={folder}/cold{number}")
+            train(number, [], *chosen, f"hydra.run.dir={folder}/cold{number}")
 
     def sweep(at_once: int) -> None:
         chosen = [f"{key}={','.join(values)}" for key, values in SWEPT.items()]
         launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={at_once}"]
         train(
-            -at_once, "-m", *chosen, f"hydra.sweep.dir={folder}/sweep{at_once}",
+            -at_once, ["-m"], *chosen, f"hydra.sweep.dir={folder}/sweep{at_once}",
             *(launcher if at_once > 1 else ()), threads=CORES // at_once,
         )  # fmt: skip
 
