@@ -6,8 +6,8 @@ as the test images were.
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
@@ -101,6 +101,20 @@ class Card:
     toy: bool
     version: str | None
     git_commit: str | None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "Card":
+        """What a file says, if it says all of it and nothing else.
+
+        Raises:
+            ValueError: with what is wrong.
+        """
+        names = [field.name for field in fields(cls)]
+        if lacking := [name for name in names if name not in said]:
+            raise ValueError(f"it says nothing of {', '.join(lacking)}")
+        if unknown := sorted(set(said).difference(names)):
+            raise ValueError(f"it says {', '.join(unknown)}, which is not known here")
+        return cls(**said)
 
     def __post_init__(self) -> None:
         """Refuse what could not be scored with as it was meant.
@@ -209,7 +223,7 @@ class Detector:
             path = path / runs.DETECTOR
         network, card, sha256 = load_model(path, DETECTORS)
         try:
-            known = Card(**{name: value for name, value in card.items() if name != "format"})
+            known = Card.of({name: value for name, value in card.items() if name != "format"})
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path} cannot be scored with by this version ({error}): use the version that "
