@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from forensics.data.sources import in_order, list_images
+from forensics.data.sources import in_order, list_images, torch_threads
 from forensics.errors import UserError
 from forensics.generator_task import to_uint8
 from forensics.generators import Gan, HubPggan
@@ -68,15 +68,11 @@ def write_samples(
 
     # Cores that share a block wait for each other after every layer, and all of them for writing;
     # those with a block of their own do not.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // BLOCKS_AT_ONCE))
-    try:
-        with Progress("sample", len(missing)) as progress:
-            blocks = sorted({number // AT_ONCE for number in missing})
-            for written in in_order(write, blocks, BLOCKS_AT_ONCE):
-                progress.advance(written)
-    finally:
-        torch.set_num_threads(threads)
+    threads = max(1, torch.get_num_threads() // BLOCKS_AT_ONCE)
+    with torch_threads(threads), Progress("sample", len(missing)) as progress:
+        blocks = sorted({number // AT_ONCE for number in missing})
+        for written in in_order(write, blocks, BLOCKS_AT_ONCE):
+            progress.advance(written)
 
 
 def finish(folder: Path, card: Mapping[str, Any]) -> None:

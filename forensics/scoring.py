@@ -32,7 +32,7 @@ from forensics.data.images import (
     to_rgb,
     to_square,
 )
-from forensics.data.sources import in_order
+from forensics.data.sources import in_order, torch_threads
 from forensics.detectors import DETECTORS
 from forensics.errors import UserError
 from forensics.evaluation.evidence import grad_cam
@@ -265,13 +265,9 @@ class Detector:
         """Score as `stream` does, and give what was scored beside each prediction."""
         # A batch is decoded and scored by one thread: threads that share a network's sums wait for
         # each other, and for those that decode, a quarter of the time.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with torch_threads(1):
             for batch in in_order(self._score, _batches(pictures), _BATCHES_AT_ONCE):
                 yield from batch
-        finally:
-            torch.set_num_threads(threads)
 
     def logits(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score prepared images, in the numbers that the detector was tested in.

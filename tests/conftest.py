@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from forensics.data.images import POLICY_VERSION, Match, ResizeFilter
+from forensics.data.images import POLICY_VERSION, Match, ResizeFilter, decode
 from forensics.data.splits import DatasetSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminator
 from forensics.evaluation.spectra import profiles
@@ -195,6 +196,18 @@ def started(program: Path, *given: str) -> subprocess.Popen[str]:
         # Where the tests run in the background, Ctrl-C would be ignored in this process, too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+def names_decoded(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[str]:
+    """Names of the files that a module decodes from here on."""
+    names: list[str] = []
+
+    def counted(path: Path, min_side: int) -> object:
+        names.append(path.name)
+        return decode(path, min_side)
+
+    monkeypatch.setattr(module, "decode", counted)
+    return names
 
 
 def stop(*_: object, **__: object) -> None:

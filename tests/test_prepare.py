@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import photos, stop
+from conftest import names_decoded, photos, stop
 from PIL import Image
 
 from forensics.cli import main
 from forensics.data import prepare as module
 from forensics.data.duplicates import perceptual_hashes
-from forensics.data.images import ResizeFilter, decode
+from forensics.data.images import ResizeFilter
 from forensics.data.prepare import Prepared, prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
@@ -254,14 +254,7 @@ class TestInterrupted:
     @pytest.fixture
     def decoded(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """What is decoded from here on."""
-        names: list[str] = []
-
-        def counted(path: Path, min_side: int) -> object:
-            names.append(path.name)
-            return decode(path, min_side)
-
-        monkeypatch.setattr(module, "decode", counted)
-        return names
+        return names_decoded(monkeypatch, module)
 
     @pytest.fixture
     def whole(self, tmp_path: Path) -> Callable[[Path], dict[str, bytes]]:
@@ -350,29 +343,27 @@ class TestInterrupted:
         record.write_bytes(record.read_bytes()[:left])
         assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
 
-    def test_an_image_that_is_not_what_the_record_says_is_made_again(
+    @pytest.mark.parametrize(
+        ("below", "changed", "removed"),
+        [
+            pytest.param("root/.faces.unfinished/images", "000000", "000001", id="what was done"),
+            pytest.param("input", "00", "29", id="the input"),
+        ],
+    )
+    def test_what_has_changed_meanwhile_is_made_again(
         self,
         tmp_path: Path,
+        below: str,
+        changed: str,
+        removed: str,
         interrupt: Callable[..., None],
         whole: Callable[[Path], dict[str, bytes]],
     ) -> None:
         given = _folder(tmp_path / "input", MANY)
         interrupt(given)
-        images = tmp_path / "root" / ".faces.unfinished" / "images"
-        (images / "000000.png").write_bytes(b"")
-        (images / "000001.png").unlink()
-        assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
-
-    def test_what_is_of_another_input_is_not_taken(
-        self,
-        tmp_path: Path,
-        interrupt: Callable[..., None],
-        whole: Callable[[Path], dict[str, bytes]],
-    ) -> None:
-        given = _folder(tmp_path / "input", MANY)
-        interrupt(given)
-        (given / "00.png").write_bytes(encoded(99, "png", compress_level=1))
-        (given / "29.png").unlink()
+        other = encoded(99, "png", compress_level=1)
+        (tmp_path / below / f"{changed}.png").write_bytes(other)
+        (tmp_path / below / f"{removed}.png").unlink()
         assert _bytes(_prepared(given, tmp_path).folder) == whole(given)
 
     def test_another_least_side_is_another_input(

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SIZE, write_images
+import torch
+from conftest import SIZE, names_decoded, write_images
 from numpy.typing import NDArray
 from PIL import Image
 
 from forensics.data import sources
 from forensics.data.images import ResizeFilter, decode
-from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.sources import Preparation, Source, in_order, open_source, torch_threads
 from forensics.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -54,14 +55,7 @@ def opened(tmp_path: Path, folder: Path) -> Callable[..., Source]:
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are decoded from here on."""
-    names: list[str] = []
-
-    def counted(path: Path, min_side: int) -> object:
-        names.append(path.name)
-        return decode(path, min_side)
-
-    monkeypatch.setattr(sources, "decode", counted)
-    return names
+    return names_decoded(monkeypatch, sources)
 
 
 def _pixels(paths: list[Path]) -> NDArray[np.uint8]:
@@ -555,3 +549,16 @@ class TestAtOnce:
             for source in pool.map(lambda _: opened(), range(4)):
                 _is_right(source, folder)
         assert len(decodes) == 6
+
+
+def test_jobs_compute_with_the_threads_they_are_given_and_no_longer() -> None:
+    def threads(_: int) -> int:
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    with torch_threads(before + 2):
+        assert list(in_order(threads, range(3), 2)) == [before + 2] * 3
+    assert torch.get_num_threads() == before
+    with pytest.raises(KeyError), torch_threads(before + 2):
+        raise KeyError
+    assert torch.get_num_threads() == before

@@ -1,4 +1,4 @@
-"""The checks of some audits as one table: ``python results.py AUDIT_FOLDER...``."""
+"""The checks of some audits as one table: ``python results.py TABLE.csv AUDIT_FOLDER...``."""
 
 import csv
 import json
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 
-def main(folders: list[Path]) -> None:
-    """Write results.csv."""
-    with (Path(__file__).parent / "results.csv").open("w", newline="") as file:
+def main(table_file: Path, folders: list[Path]) -> None:
+    """Write the table."""
+    with table_file.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["check", "of", "n", "value", "limit", "verdict"])
         for folder in folders:
@@ -35,4 +35,4 @@ def main(folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(folder) for folder in sys.argv[1:]])
+    main(Path(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])

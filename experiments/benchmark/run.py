@@ -441,12 +441,13 @@ def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
             *(launcher if at_once > 1 else ()), threads=CORES // at_once,
         )  # fmt: skip
 
+    jobs = math.prod(map(len, SWEPT.values()))
+    at_once = min(CORES, jobs)
     ways: dict[str, Callable[[], None]] = {
         "one run after the other, each preparing its images": cold,
         "a sweep": lambda: sweep(1),
-        f"a sweep, {CORES} jobs at once": lambda: sweep(CORES),
+        f"a sweep, {at_once} jobs at once": lambda: sweep(at_once),
     }
-    jobs = math.prod(map(len, SWEPT.values()))
     measured: Measured = {}
     for name, way in ways.items():
         log.info("sweep: %s", name)

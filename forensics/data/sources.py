@@ -14,6 +14,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
@@ -22,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -387,6 +389,17 @@ def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterat
                 pending.extend(pool.submit(work, item) for item in islice(rest, 1))
         finally:  # who stops early does not wait for what nobody will read
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let each job of `in_order` that is begun inside compute with so many threads of torch's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
