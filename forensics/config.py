@@ -4,6 +4,7 @@ Values stand in ``conf/``; the dataclasses say which settings there are, their t
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -280,8 +281,10 @@ def typed(config: DictConfig, kind: type[S]) -> S:
         kind: the settings of this one.
 
     Raises:
-        UserError: if a value is out of range or missing, or these are another's settings.
+        UserError: if a value is out of range or missing, a key is unknown, or these are another
+            program's settings.
     """
+    _refuse_unknown(config, "")
     missing = OmegaConf.missing_keys(config)
     if missing:
         key = min(missing)
@@ -293,6 +296,24 @@ def typed(config: DictConfig, kind: type[S]) -> S:
             "generate.py with generate.py."
         )
     return settings
+
+
+def _refuse_unknown(node: DictConfig, prefix: str) -> None:
+    """Refuse keys that no settings have: Hydra lets ``+KEY=VALUE`` add any, which nothing reads.
+
+    Maps without a type of their own, such as ``dataset.folders``, take any key.
+    """
+    kind = OmegaConf.get_type(node)
+    known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    for name in node:
+        key = f"{prefix}{name}"
+        if known is not None and name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            guess = f"did you mean {prefix}{close[0]}?" if close else "leave it out."
+            raise UserError(f"There is no setting {key}: {guess}", key=key)
+        inner = node._get_node(name)
+        if isinstance(inner, DictConfig) and not inner._is_missing() and not inner._is_none():
+            _refuse_unknown(inner, f"{key}.")
 
 
 def option(settings: object) -> str:

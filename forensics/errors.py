@@ -2,8 +2,15 @@
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """An error the user can fix.
 
     The text is one sentence that names the setting, file or folder and says what to do; entry
     points print it without a traceback and exit with a code other than 0.
+
+    Attributes:
+        key: the setting or file at fault, for programs and tests; None if there is no single one.
     """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key

@@ -147,6 +147,23 @@ def test_what_is_out_of_range_is_refused_by_its_key(override: str) -> None:
         composed("dataset=paper", override)
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "guess"),
+    [
+        ("+foo=1", "foo", "leave it out"),
+        ("+trainer.fast_dev_run=true", "trainer.fast_dev_run", "leave it out"),
+        ("+dataset.train_cont=5", "dataset.train_cont", "dataset.train_count"),
+        ("++model.channel=[4]", "model.channel", "model.channels"),
+        ("+preprocess.pre=image", "preprocess.pre", "preprocess.per"),
+    ],
+)
+def test_unknown_key_is_refused_also_with_plus(override: str, key: str, guess: str) -> None:
+    with pytest.raises(UserError) as raised:
+        composed("preprocess=noise", override)
+    assert raised.value.key == key
+    assert guess in str(raised.value)
+
+
 def test_a_missing_value_is_named() -> None:
     with pytest.raises(UserError, match=r"dataset\.root"):
         composed("dataset=paper", "dataset.root=???")
