@@ -305,10 +305,10 @@ def _refuse_unknown(node: DictConfig, prefix: str) -> None:
     """
     kind = OmegaConf.get_type(node)
     known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
-    for name in node:
+    for name in map(str, node):
         key = f"{prefix}{name}"
         if known is not None and name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
+            close = difflib.get_close_matches(name, known, n=1)
             guess = f"did you mean {prefix}{close[0]}?" if close else "leave it out."
             raise UserError(f"There is no setting {key}: {guess}", key=key)
         inner = node._get_node(name)
