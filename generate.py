@@ -3,10 +3,15 @@
 ``python generate.py --help`` says what can be set.
 """
 
+from pathlib import Path
+
+from forensics.launch import help
+
+help.answer(Path(__file__).with_name("conf") / "generate.yaml")  # before what is slow to import
+
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -15,19 +20,20 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from forensics import checkpoints, config, launch, runs, sampling
-from forensics.config import GenerateSettings
-from forensics.data.demo import DEMO_SOURCES
+from forensics import config, files, runs
+from forensics.checks import plain
+from forensics.data.demo.artefacts import DEMO_SOURCES
 from forensics.data.faces import open_faces
-from forensics.evaluation.quality import COMPARED, quality
-from forensics.generators import GENERATORS, Gan, HubPggan
+from forensics.evaluation.sample_quality import COMPARED, quality
+from forensics.generators import GENERATORS, UPGRADES, Gan, HubPggan, sampling
+from forensics.launch import entry
 from forensics.model_files import checksum, load_model, save_model
-from forensics.reports.table import quality_table
-from forensics.trainer import assemble_generator, pick_device
+from forensics.reports.tables import quality_table
+from forensics.training import checkpoints
+from forensics.training.settings import GenerateSettings
+from forensics.training.trainer import assemble_generator, pick_device
 
 log = logging.getLogger(__name__)
-
-config.register()
 
 
 def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | None) -> None:
@@ -39,7 +45,7 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
         folder: the run's.
         resumed: the checkpoint to go on from, or None.
     """
-    data, task, trainer = assemble_generator(settings, gan, folder)
+    data, task, trainer = assemble_generator(settings, config.flat(settings), gan, folder)
     trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
         steps = settings.max_epochs * settings.steps_per_epoch
@@ -58,16 +64,18 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
 
 def trained(folder: Path) -> tuple[Gan, dict[str, Any], str]:
     """The generator a run has left, what its file says of it, and the sha256 of its weights."""
-    model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS)
+    model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS, UPGRADES)
     return cast(Gan, model), card, sha256
 
 
 def of_settings(settings: GenerateSettings) -> dict[str, Any]:
     """What the settings say of a generator, for its card."""
     return {
-        "model": config.option(settings.generator),
-        "model_settings": config.plain(settings)["generator"],
-        "image_size": settings.dataset.image_size,
+        "network": {
+            "name": config.option(settings.generator),
+            "settings": plain(settings)["generator"],
+            "image_size": settings.dataset.image_size,
+        }
     }
 
 
@@ -85,8 +93,13 @@ def sample(
     Returns:
         What stands in the ``source.json`` beside the images.
     """
-    folder = Path(settings.dataset.root) / (settings.source or card["model"])
-    made_by = {"generator": card["model"], "generator_sha256": sha256, "seed": settings.seed}
+    name = card["network"]["name"]
+    folder = Path(settings.dataset.root) / (settings.source or name)
+    made_by = {
+        "generator": name,
+        "generator_sha256": sha256,
+        "seed": settings.seed,
+    }
     started = time.monotonic()
     generator.to(pick_device(settings.trainer))
     sampling.write_samples(generator, folder, settings.images, made_by)
@@ -115,7 +128,7 @@ def main(composed: DictConfig) -> None:
 
     def work() -> None:
         settings = config.typed(composed, GenerateSettings)
-        launch.refuse_devices_in_sweep(settings.trainer.devices)
+        entry.refuse_devices_in_sweep(settings.trainer.devices)
         if settings.sample is not None:
             sample(settings, *trained(Path(settings.sample)))
             return
@@ -129,19 +142,19 @@ def main(composed: DictConfig) -> None:
         resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
         if runs.on_first_device():
             runs.begin(folder, hydra_config, composed, going_on=going_on)
-        with launch.claimed(folder):
+        with entry.claimed(folder):
             train(settings, generator, folder, resumed)
             if not runs.on_first_device():
                 return
-            result: dict[str, Any] = {"settings": config.plain(settings)}
+            result: dict[str, Any] = {"settings": plain(settings)}
             if settings.images:
                 result["source"] = sample(settings, *trained(folder))
-            runs.write_json(folder / runs.RESULT, result)
+            files.write_json(folder / runs.RESULT, result)
         log.info("Run folder: %s", runs.shown(folder))
         log.info("Curves, samples: tensorboard --logdir %s", runs.shown(folder).parent)
 
-    launch.job(work)
+    entry.job(work)
 
 
 if __name__ == "__main__":
-    launch.run(main)
+    entry.run(main, config.register)

@@ -3,46 +3,54 @@
 ``python train.py --help`` says what can be set.
 """
 
+from pathlib import Path
+
+from forensics.launch import help
+
+help.answer(Path(__file__).with_name("conf") / "train.yaml")  # before what is slow to import
+
 import dataclasses
 import logging
 import time
-from collections import defaultdict
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import numpy as np
-import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from forensics import checkpoints, config, launch, runs, sweeps
-from forensics.config import TrainSettings
+from forensics import config, files, runs
+from forensics.checks import plain
 from forensics.data.datamodule import FaceData
-from forensics.data.images import POLICY_VERSION
+from forensics.detectors import plugins
+from forensics.detectors.card import Calibration, DetectorCard, Input, Provenance
 from forensics.evaluation.audit import audit_run
 from forensics.evaluation.examples import feature_space, mistakes
 from forensics.evaluation.results import (
+    against_chance,
+    by_source,
     calibrate,
     measure,
-    part_columns,
+    perturbed_columns,
     score_columns,
-    scored_sources,
+    score_part,
+    score_perturbed,
     training_spectra,
 )
-from forensics.evaluation.robustness import PERTURBATIONS, perturb
-from forensics.evaluation.spectra import mean_log_power
+from forensics.images.decode import POLICY_VERSION
+from forensics.images.spectra import mean_log_power
+from forensics.launch import entry, sweeps
 from forensics.model_files import save_model
-from forensics.reports.table import table_1
+from forensics.reports.report import write_report
+from forensics.reports.tables import chance_line, table_1
 from forensics.reports.tensorboard import log_features, log_results
-from forensics.scoring import Card
-from forensics.task import DetectorTask, Scores
-from forensics.trainer import assemble_detector
+from forensics.scoring.scorer import Scorer
+from forensics.training import checkpoints
+from forensics.training.settings import TrainSettings
+from forensics.training.trainer import assemble_detector
 
 log = logging.getLogger(__name__)
-
-config.register()
 
 SPECTRUM_IMAGES = 256
 
@@ -56,7 +64,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         resumed: the checkpoint to go on from, or None.
     """
     clock = [time.monotonic()]
-    data, task, trainer = assemble_detector(settings, folder)
+    data, task, trainer = assemble_detector(settings, config.flat(settings), folder)
     audited = audit_run(data, settings.audit, settings.seed)
     for note in [*data.split.notes, *(audited["warnings"] if audited else [])]:
         log.warning(note)
@@ -65,27 +73,36 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
     clock.append(time.monotonic())
 
-    best = checkpoints.load(folder / runs.CHECKPOINTS / checkpoints.BEST)
-    task.load_state_dict(best["state_dict"])
-    validation = score(trainer, task, data, "validation")
-    test = score(trainer, task, data, "test")
-    perturbed = perturbed_scores(trainer, task, data, settings)
-    clock.append(time.monotonic())
     if not trainer.is_global_zero:
         return
+    kept = checkpoints.BEST if task.detector.optimizer() else checkpoints.LAST
+    best = checkpoints.load(folder / runs.CHECKPOINTS / kept)
+    task.load_state_dict(best["state_dict"])
+    scorer = Scorer(task.detector, settings.trainer.precision, trainer.strategy.root_device)
+    dataset, split = settings.dataset, data.split
+    validation = score_part(scorer, data.sources, split.validation, "validation")
+    test = score_part(scorer, data.sources, split.test, "test")
+    perturbed = score_perturbed(
+        scorer, data.sources, split.test, settings.perturb, settings.seed,
+        dataset.match, dataset.resize_filter,
+    )  # fmt: skip
+    clock.append(time.monotonic())
 
-    columns = score_columns(data, validation, test)
-    thresholds, temperature = calibrate(data, validation)
-    sources, pairs = measure(scored_sources(data, test), thresholds, temperature, settings.seed)
+    is_real = split.validation.source < len(dataset.real)
+    reals, generated = validation[is_real], validation[~is_real]
+    calibration = calibrate(reals, generated, centred=task.detector.is_probabilistic)
+    seen = (*dataset.real, *dataset.train_on)
+    scored = by_source(data.sources, dataset.real, seen, split.test, test)
+    sources, pairs = measure(scored, calibration, settings.seed)
     prepare, fit, testing = np.diff(clock).round(2).tolist()
     result = {
         "toy": settings.dataset.toy,
         "model": config.option(settings.model),
         "preprocess": config.option(settings.preprocess),
-        "settings": config.plain(settings),
+        "settings": plain(settings),
         "epoch": best["epoch"] + 1,
-        "thresholds": thresholds,
-        "temperature": temperature,
+        **dataclasses.asdict(calibration),
+        "validation": against_chance(reals, generated),
         "sources": sources,
         "pairs": pairs,
         "test_hashes": data.test_hashes(),
@@ -103,85 +120,71 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "seconds": {"prepare": prepare, "fit": fit, "score": testing},
         **runs.provenance(trainer.strategy.root_device),
     }
-    card = detector_card(settings, result, data)
-    save_model(folder / runs.DETECTOR, task.detector, dataclasses.asdict(card))
-    runs.write_columns(folder / runs.SCORES, columns)
+    card = detector_card(settings, result, calibration, data)
+    save_model(folder / runs.DETECTOR, task.detector, card.to_file())
+    columns = score_columns(data.sources, dataset.real, "validation", split.validation, validation)
+    tested = score_columns(data.sources, dataset.real, "test", split.test, test)
+    columns = {name: columns[name] + tested[name] for name in columns}
+    files.write_columns(folder / runs.SCORES, columns)
     if settings.perturb:
-        runs.write_columns(folder / runs.PERTURBED, perturbed)
+        again = perturbed_columns(data.sources, dataset.real, split.test, perturbed)
+        files.write_columns(folder / runs.PERTURBED, again)
     for source, sheet in mistakes(data, test).items():
-        runs.write_image(folder / runs.MISTAKES / f"{source}.png", sheet)
-    shown_images, features = feature_space(data, task.detector, settings.seed)
-    runs.write_columns(folder / runs.FEATURES, features)
+        files.write_image(folder / runs.MISTAKES / f"{source}.png", sheet)
+    featured = feature_space(data, scorer, settings.seed)
+    if featured is not None:
+        files.write_columns(folder / runs.FEATURES, featured[1])
     spectra = {
         source.name: mean_log_power(
-            source.rows[data.split.test.row[data.split.test.source == position][:SPECTRUM_IMAGES]]
+            source.rows[data.split.test.of_source(position)[:SPECTRUM_IMAGES]]
         )
         for position, source in enumerate(data.sources)
     }
     logger = cast(TensorBoardLogger, trainer.logger)
     log_results(logger, result, columns, spectra, trainer.global_step)
-    log_features(logger, features, shown_images, trainer.global_step)
+    if featured is not None:
+        log_features(logger, featured[1], featured[0], trainer.global_step)
     logger.finalize("success")
-    runs.write_json(folder / runs.RESULT, result)
+    files.write_json(folder / runs.RESULT, result)
 
     shown = runs.shown(folder)
     log.info("\n%s\n", table_1(result))
+    if no_better := chance_line(result):
+        log.warning(no_better)
     if settings.dataset.toy:
         log.info("Toy data: rendered faces, whose figures say nothing about real GANs.")
     log.info("Run folder: %s", shown)
     log.info("Curves:     tensorboard --logdir %s", shown.parent)
 
 
-def score(trainer: pl.Trainer, task: DetectorTask, data: FaceData, part: str) -> Scores:
-    """Score the validation or the test part with the task's present weights."""
-    run = trainer.validate if part == "validation" else trainer.test
-    run(task, datamodule=data, verbose=False)
-    return task.scores
-
-
-def perturbed_scores(
-    trainer: pl.Trainer, task: DetectorTask, data: FaceData, settings: TrainSettings
-) -> dict[str, list[Any]]:
-    """Test again under each perturbation asked for: columns of ``perturbed.parquet``."""
-    columns: dict[str, list[Any]] = defaultdict(list)
-    for name in settings.perturb:
-        for strength in PERTURBATIONS[name].strengths:
-            log.info("test under %s %g", name, strength)
-            dataset = settings.dataset
-            data.perturb = perturb(
-                name, strength, settings.seed, dataset.match, dataset.resize_filter
-            )
-            scores = part_columns(data, "test", score(trainer, task, data, "test"))
-            for column, values in scores.items():
-                columns[column] += values
-            columns["perturbation"] += [name] * len(scores["logit"])
-            columns["strength"] += [strength] * len(scores["logit"])
-    data.perturb = None
-    return columns
-
-
-def detector_card(settings: TrainSettings, result: dict[str, Any], data: FaceData) -> Card:
-    """What someone who scores with the detector has to know of it."""
-    plain = config.plain(settings)
-    spectra, spectrum_limit = training_spectra(data)
-    return Card(
-        model=result["model"],
-        model_settings=plain["model"],
-        image_size=settings.dataset.image_size,
-        resize_filter=plain["dataset"]["resize_filter"],
-        match=plain["dataset"]["match"],
-        decode_policy=POLICY_VERSION,
-        precision=settings.trainer.precision,
-        thresholds=result["thresholds"],
-        temperature=result["temperature"],
-        spectra=spectra,
-        spectrum_limit=spectrum_limit,
-        real=settings.dataset.real,
-        trained_on=settings.dataset.train_on,
-        preprocess=result["preprocess"],
-        toy=settings.dataset.toy,
-        version=result["versions"]["forensics"],
-        git_commit=result["git_commit"],
+def detector_card(
+    settings: TrainSettings, result: dict[str, Any], calibration: Calibration, data: FaceData
+) -> DetectorCard:
+    """The metadata of the detector file."""
+    values = plain(settings)
+    dataset = settings.dataset
+    return DetectorCard(
+        result["model"],
+        values["model"],
+        plugins.PLUGINS.get(result["model"]),
+        Input(
+            dataset.image_size,
+            values["dataset"]["resize_filter"],
+            values["dataset"]["match"],
+            POLICY_VERSION,
+            str(settings.trainer.precision),
+        ),
+        calibration,
+        training_spectra(data),
+        Provenance(
+            dataset.real,
+            dataset.train_on,
+            result["preprocess"],
+            dataset.toy,
+            settings.seed,
+            result["versions"]["forensics"],
+            result["git_commit"],
+        ),
     )
 
 
@@ -193,18 +196,25 @@ def main(composed: DictConfig) -> None:
 
     def work() -> None:
         settings = config.typed(composed, TrainSettings)
-        launch.refuse_devices_in_sweep(settings.trainer.devices)
+        entry.refuse_devices_in_sweep(settings.trainer.devices)
         if sweeps.is_done(folder, config.flat(settings)):
             return
         going_on = settings.resume is not None or sweeps.was_stopped(folder)
         resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
         if runs.on_first_device():
             runs.begin(folder, hydra_config, composed, going_on=going_on)
-        with launch.claimed(folder):
+        with entry.claimed(folder):
             train(settings, folder, resumed)
 
-    launch.job(work)
+    entry.job(work)
+
+
+def report_on_sweep() -> None:
+    """Report on the sweep that this process has run, however it ended; nothing after a run."""
+    folder = sweeps.ended()
+    if folder is not None:
+        write_report([folder], folder)
 
 
 if __name__ == "__main__":
-    launch.run(main, sweeps.report)
+    entry.run(main, config.register, report_on_sweep)

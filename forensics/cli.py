@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from forensics.data.prepare import MANIFEST, prepare
+from forensics.data.ingest.prepare import MANIFEST, prepare
 from forensics.data.sources import repetitions
+from forensics.detectors.plugins import load_module
 from forensics.errors import UserError
-from forensics.export import FORMATS, export, write_card
-from forensics.launch import INTERRUPTED, sentence
-from forensics.predict import gather, predict, summary
-from forensics.scoring import Detector
+from forensics.launch.entry import INTERRUPTED, sentence
+from forensics.scoring import Predictor
+from forensics.scoring.export import FORMATS, export
+from forensics.scoring.predict import gather, predict, summary
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -123,7 +124,7 @@ def run_audit(given: argparse.Namespace) -> None:
     """Audit some sources, print and write what is found."""
     from forensics.evaluation.audit import audit, audit_folders
     from forensics.reports.audit import write_audit
-    from forensics.reports.table import audit_table
+    from forensics.reports.tables import audit_table
 
     sources = audit_folders(
         given.root, given.real.split(","), given.generated.split(","), given.cache_dir
@@ -165,10 +166,23 @@ def _report(given: argparse.Namespace) -> None:
         )
 
 
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    parser.add_argument(
+        "--plugin", metavar="MODULE", help="a Python module with the detector's network"
+    )
+
+
+def _load_detector(given: argparse.Namespace) -> Predictor:
+    if given.plugin is not None:
+        load_module(given.plugin)
+    return Predictor.load(given.detector)
+
+
 def add_predict(commands: Commands) -> None:
     """``forensics predict``."""
     parser = commands.add_parser("predict", help="score pictures with a trained detector")
-    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    _add_detector(parser)
     parser.add_argument(
         "pictures", nargs="*", help="files, folders, or - for paths on standard input"
     )
@@ -193,7 +207,7 @@ def add_predict(commands: Commands) -> None:
 
 def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; an error only if none of them could be read."""
-    detector = Detector.load(given.detector)
+    detector = _load_detector(given)
     paths = gather(given.pictures, given.list)
     counts = predict(
         detector,
@@ -213,7 +227,7 @@ def run_predict(given: argparse.Namespace) -> None:
 def add_export(commands: Commands) -> None:
     """``forensics export``."""
     parser = commands.add_parser("export", help="write a detector for other programs, with a card")
-    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    _add_detector(parser)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="beside the detector by default"
@@ -223,8 +237,10 @@ def add_export(commands: Commands) -> None:
 
 def run_export(given: argparse.Namespace) -> None:
     """Write the file and its card, and say how far its probabilities are from the original's."""
+    from forensics.reports.model_card import write_card
+
     source = Path(given.detector)
-    detector = Detector.load(source)
+    detector = _load_detector(given)
     folder = given.output or (source if source.is_dir() else source.parent) / "export"
     path, difference = export(detector, given.format, folder)
     print(f"{path}: probabilities differ from the original's by {difference:.1e} at most")

@@ -1,8 +1,8 @@
 """A trained network as one file: weights and everything needed to use them.
 
 The format is safetensors, which holds numbers and text and can hold no code. The text is a JSON
-object with the network's name and settings, of a detector also the rules images were prepared by
-and the thresholds; a checksum over all of it tells a damaged file.
+object in sections, of which ``network`` has the network's name and settings; a checksum over all of
+it tells a damaged file. Files of earlier formats are upgraded as they are read.
 """
 
 import hashlib
@@ -17,10 +17,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from forensics.atomic import atomic
 from forensics.errors import UserError
+from forensics.files import atomic
 
-FORMAT = 1
+FORMAT = 2
+
+Content = dict[str, Any]
+Upgrade = Callable[[Content, dict[str, Tensor]], tuple[Content, dict[str, Tensor]]]
+"""From metadata and tensors of one format to those of the next."""
 
 
 class ModelFile(NamedTuple):
@@ -43,70 +47,81 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
     Args:
         path: the file.
         model: the network.
-        card: must hold ``model`` (its name among the options of its kind), ``model_settings``
-            and ``image_size``; all else is for whoever uses it. Plain JSON values.
+        card: its section ``network`` must have ``name`` (among the options of its kind),
+            ``settings`` and ``image_size``, and may have ``plugin``, what brings the network; all
+            else is for whoever uses it. Plain JSON values.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    text = json.dumps({"format": FORMAT, **card}, sort_keys=True)
+    text = json.dumps({"format": FORMAT, **card})
     metadata = {"forensics": text, "sha256": checksum(text, tensors)}
     with atomic(path) as file:
         file.write(save(tensors, metadata))
 
 
-def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
+def load_model(
+    path: Path, options: Mapping[str, type], upgrades: Mapping[int, Upgrade], **build: bool
+) -> ModelFile:
     """Read a network's file; nothing in it is run.
 
     Args:
         path: the file.
         options: settings by name, such as `forensics.detectors.DETECTORS`: what may be in it.
+        upgrades: by format, how a file of it becomes one of the next.
+        build: further arguments of the settings' ``build``.
 
     Raises:
         UserError: if it is missing, damaged, no file of `save_model`, of another format, or of a
             network or setting that this version does not know.
     """
+
+    def refused(reason: str) -> UserError:
+        return UserError(f"{path} {reason}.", key=str(path))
+
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path} is no readable file of a network ({error}): name a .safetensors file "
-            "that a run has left."
-        ) from error
+        reason = f"cannot be read ({error}): name a run's folder or its .safetensors file"
+        raise refused(reason) from error
     text = metadata.get("forensics")
     if text is None:
-        raise UserError(
-            f"{path} is a safetensors file, but of no network of ours: name one that a "
-            "run has left."
-        )
+        raise refused("is a safetensors file of another program: name one that a run has written")
     if metadata.get("sha256") != checksum(text, tensors):
-        raise UserError(f"{path} is damaged: it does not match its own checksum; copy it anew.")
+        raise refused("is damaged, it does not match its own checksum: copy it anew")
     try:
         card = dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} does not say what it holds ({error}): copy it anew.") from error
-    lacking = {"format", "model", "model_settings", "image_size"} - card.keys()
-    if lacking:
-        raise UserError(f"{path} says nothing of {', '.join(sorted(lacking))}: copy it anew.")
-    if card["format"] != FORMAT:
-        raise UserError(
-            f"{path} has format {card['format']}, this version reads {FORMAT}: use the version "
-            f"that wrote it, {card.get('version', 'unknown')}."
+        while (format_ := card["format"]) in upgrades and format_ != FORMAT:
+            card, tensors = upgrades[format_](card, tensors)
+        if format_ != FORMAT:
+            raise refused(
+                f"has format {format_}, this version reads up to {FORMAT}: use the version that "
+                "wrote it"
+            )
+        network = card["network"]
+        name, given, size = (network[key] for key in ("name", "settings", "image_size"))
+        plugin = network.get("plugin")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise refused(f"has no usable metadata ({error!r}): copy it anew") from error
+    if str(name) not in options and plugin is not None:
+        raise refused(
+            f"has a {name} of the plug-in {plugin}, which is not there: install {plugin}, or name "
+            f"its module with plugin={plugin} or --plugin {plugin}"
         )
-    settings = options.get(str(card["model"]))
-    if settings is None:
-        raise UserError(
-            f"{path} holds a {card['model']}, which is not among {', '.join(options)}: name "
-            "another file, or use the version that wrote this one."
+    if str(name) not in options:
+        raise refused(
+            f"has a {name}, which is not among {', '.join(options)}: name another file, or use the "
+            "version that wrote this one"
         )
     try:
-        network = settings(**card["model_settings"])
+        settings = options[str(name)](**given)
         # Without memory first: settings may ask for more of it than the file has weights for.
         with torch.device("meta"), _WithoutFirstWeights():
-            network.build(card["image_size"]).load_state_dict(tensors, assign=True)
-        model = network.build(card["image_size"])
+            settings.build(size, **build).load_state_dict(tensors, assign=True)
+        model = settings.build(size, **build)
         model.load_state_dict(tensors)
     except (
+        UserError,
         AttributeError,
         KeyError,
         TypeError,
@@ -114,9 +129,9 @@ def load_model(path: Path, options: Mapping[str, type]) -> ModelFile:
         ArithmeticError,
         RuntimeError,
     ) as error:
-        raise UserError(
-            f"{path} does not fit this version's {card['model']} "
-            f"({' '.join(str(error).split())[:200]}): use the version that wrote it."
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise refused(
+            f"does not fit this version's {name} ({reason}): use the version that wrote it"
         ) from error
     return ModelFile(model.eval(), card, checksum("", tensors))
 

@@ -10,21 +10,15 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from forensics.atomic import atomic, remove_unfinished
 from forensics.errors import UserError
+from forensics.files import atomic, remove_unfinished
 
 # Lightning and Hydra are imported where they are used: a detector that scores needs neither, and
 # they take longer to import than all else.
@@ -33,48 +27,17 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 RESULT, SCORES, FAILED = "result.json", "scores.parquet", "failed.json"
+EVALUATION = "evaluation.json"
+SWEEP = "sweep.json"
 FEATURES, PERTURBED, MISTAKES = "features.parquet", "perturbed.parquet", "mistakes"
 DETECTOR, GENERATOR = "detector.safetensors", "generator.safetensors"
 CHECKPOINTS = "checkpoints"
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically; refuses NaN, which is no JSON."""
-    text = json.dumps(content, indent=2, allow_nan=False)
-    with atomic(path) as file:
-        file.write(text.encode())
-
-
-_COLUMNS = {
-    "source": pa.dictionary(pa.int16(), pa.string()),
-    "path": pa.string(),
-    "split": pa.dictionary(pa.int8(), pa.string()),
-    "label": pa.int8(),
-    "logit": pa.float32(),
-    "perturbation": pa.dictionary(pa.int8(), pa.string()),
-    "strength": pa.float32(),
-    "features": pa.list_(pa.float32()),
-}
-
-
-def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write a table of images atomically, one row an image.
-
-    Args:
-        path: a parquet file.
-        columns: some of source, path, split, label (1 real), logit, perturbation, strength and
-            features (a list of numbers), all of one length.
-    """
-    arrays = {name: pa.array(list(values), _COLUMNS[name]) for name, values in columns.items()}
-    with atomic(path) as file:
-        pq.write_table(pa.table(arrays), file)
-
-
-def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write ``(H, W, 3)`` uint8 as a PNG file, atomically; its folder is made if missing."""
-    path.parent.mkdir(exist_ok=True)
-    with atomic(path) as file:
-        Image.fromarray(pixels).save(file, "png")
+def evaluated(name: str, number: int) -> str:
+    """The name, in the folder of an evaluation, of a file of a run: the n-th detector's."""
+    path = Path(name)
+    return f"{path.stem}_{number}{path.suffix}"
 
 
 def on_first_device() -> bool:

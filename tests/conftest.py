@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,12 +20,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from forensics.data.images import POLICY_VERSION, Match, ResizeFilter, decode
 from forensics.data.splits import DatasetSettings
-from forensics.detectors.dcgan_discriminator import DcganDiscriminator
-from forensics.evaluation.spectra import profiles
+from forensics.detectors.card import (
+    Calibration,
+    DetectorCard,
+    Input,
+    Provenance,
+    SpectrumGuard,
+)
+from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.images.decode import POLICY_VERSION, decode
+from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.spectra import profiles
 from forensics.model_files import save_model
-from forensics.scoring import Card
 
 # On tensors as small as here, threads wait for each other longer than they work.
 torch.set_num_threads(1)
@@ -54,6 +60,15 @@ def photos(n: int, side: int = 32, seed: int = 0) -> NDArray[np.uint8]:
         field = draws.normal(0, contrast, (n, cells, cells, 3))
         images += ndimage.zoom(field, (1, side / cells, side / cells, 1), order=1, mode="nearest")
     return images.clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """What a program sets of logging ends with its test."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture
@@ -89,35 +104,68 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
     return make
 
 
-NETWORK = DcganDiscriminator([4, 8], 0.2)
+ADAM: dict[str, Any] = {
+    "learning_rate": 2e-4,
+    "betas": [0.5, 0.999],
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+}
 
 
-def detector_card(**changes: Any) -> Card:  # noqa: ANN401
-    """Of a detector trained on noise like the tests' images; wide thresholds by default."""
+def dcgan_discriminator(channels: list[int], **changes: Any) -> DcganDiscriminatorSettings:  # noqa: ANN401
+    """Settings of the paper's detector with some channels."""
+    return DcganDiscriminatorSettings(
+        **({"channels": channels, "leaky_relu_slope": 0.2} | ADAM | changes)  # type: ignore[arg-type]
+    )
+
+
+NETWORK = dcgan_discriminator([4, 8])
+
+
+def detector_card(**changes: Any) -> DetectorCard:  # noqa: ANN401
+    """Of a detector trained on noise like the tests' images; wide thresholds by default.
+
+    Takes fields of the card's sections, and ``guard``.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (200, SIZE, SIZE, 3), np.uint8)
     of_noise = profiles(noise)
-    usual: dict[str, Any] = {
-        "model": "dcgan_discriminator",
-        "model_settings": {"channels": [4, 8], "leaky_relu_slope": 0.2},
+    spectra = {"real": {"mean": of_noise.mean(0).tolist(), "std": of_noise.std(0).tolist()}}
+    input_ = {
         "image_size": SIZE,
         "resize_filter": "lanczos",
         "match": "none",
         "decode_policy": POLICY_VERSION,
         "precision": "fp32",
+    }
+    calibration = {
         "thresholds": {"0.5": 0.0, "source_0.05": -99.0, "source_0.01": -100.0},
+        "offset": 0.0,
         "temperature": 2.0,
-        "spectra": {
-            "real": {"mean": of_noise.mean(0).tolist(), "std": of_noise.std(0).tolist()},
-        },
-        "spectrum_limit": 6.0,
+    }
+    provenance = {
         "real": ["real"],
         "trained_on": ["seen"],
         "preprocess": "none",
         "toy": False,
+        "seed": 0,
         "version": "0.1.0",
         "git_commit": None,
     }
-    return Card(**(usual | changes))
+    guard = changes.pop("guard", SpectrumGuard(spectra, 6.0))
+    for name in list(changes):
+        section = next(one for one in (input_, calibration, provenance) if name in one)
+        section[name] = changes.pop(name)
+    settings = {"channels": [4, 8], "leaky_relu_slope": 0.2} | ADAM
+    return DetectorCard(
+        "dcgan_discriminator",
+        settings,
+        None,
+        Input(**input_),  # type: ignore[arg-type]
+        Calibration(**calibration),  # type: ignore[arg-type]
+        guard,
+        Provenance(**provenance),  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture
@@ -126,7 +174,7 @@ def detector_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "run" / "detector.safetensors"
     path.parent.mkdir()
-    save_model(path, NETWORK.build(SIZE).eval(), dataclasses.asdict(detector_card()))
+    save_model(path, NETWORK.build(SIZE, pretrained=False), detector_card().to_file())
     return path
 
 
@@ -163,12 +211,12 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 
 @pytest.fixture
-def arguments(faces: Callable[..., DatasetSettings], tmp_path: Path) -> list[str]:
-    """A tiny data set and detector; two epochs of four batches."""
+def arguments(faces: Callable[..., DatasetSettings]) -> list[str]:
+    """A tiny data set and detector, seen from ``tmp_path``; two epochs of four batches."""
     faces()
     return [
         "dataset=paper",
-        f"dataset.root={tmp_path}/faces",
+        "dataset.root=faces",
         "dataset.real=[real]",
         "dataset.generators=[seen,unseen]",
         "dataset.train_on=[seen]",
@@ -180,7 +228,7 @@ def arguments(faces: Callable[..., DatasetSettings], tmp_path: Path) -> list[str
         "batch_size=8",
         "max_epochs=2",
         "trainer=cpu",
-        f"cache_dir={tmp_path}/cache",
+        "cache_dir=cache",
     ]
 
 

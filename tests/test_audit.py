@@ -16,7 +16,6 @@ from PIL import Image
 
 from forensics.cli import main
 from forensics.data.datamodule import FaceData
-from forensics.data.images import Match
 from forensics.data.sources import repetitions
 from forensics.data.splits import DatasetSettings
 from forensics.errors import UserError
@@ -25,12 +24,13 @@ from forensics.evaluation.audit import (
     PREPARATION,
     TRAITS,
     Audited,
-    AuditMode,
     audit,
     audit_folders,
     audit_run,
 )
-from forensics.preprocess import Untouched
+from forensics.images.geometry import Match
+from forensics.preprocess.blur_noise import Untouched
+from forensics.training.settings import AuditMode
 
 N = 60
 SIDE = PREPARATION.image_size

@@ -40,11 +40,12 @@ from test_images import (
     png,
 )
 
-from forensics.data import prepare as module
-from forensics.data.images import RejectedImage, ResizeFilter, decode
-from forensics.data.prepare import prepare
+from forensics.data.ingest import readers
+from forensics.data.ingest.prepare import prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
+from forensics.images.decode import RejectedImage, decode
+from forensics.images.geometry import ResizeFilter
 
 SIDE = 16
 Make = Callable[[], bytes]
@@ -459,7 +460,7 @@ def _no_images() -> bytes:
 def test_a_bad_archive_is_refused_in_a_sentence_and_leaves_nothing(
     tmp_path: Path, make: Make, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)  # so that small bombs do
+    monkeypatch.setattr(readers, "MAX_BYTES", 1_000_000)  # so that small bombs do
     (tmp_path / "archive").write_bytes(make())
     with pytest.raises(UserError, match=said) as caught:
         prepare("faces", tmp_path / "archive", tmp_path / "root", SIDE)
@@ -471,7 +472,7 @@ def test_a_bad_archive_is_refused_in_a_sentence_and_leaves_nothing(
 def test_a_file_above_the_bound_is_left_out(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", len(WHOLE_PNG))
+    monkeypatch.setattr(readers, "MAX_BYTES", len(WHOLE_PNG))
     large = WHOLE_PNG + os.urandom(500)
     given = tmp_path / "given"
     if kind == "folder":
@@ -552,7 +553,7 @@ def _png_checksums_mended(content: bytes) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")  # as `forensics.data.images` has it
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as `forensics.images.decode` has it
 def test_ten_thousand_mutated_files_are_decoded_or_rejected(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     seeds = _seeds()

@@ -25,15 +25,15 @@ from forensics.data.datamodule import (
     PartImages,
     ShuffledBatches,
 )
-from forensics.data.images import Match, ResizeFilter
 from forensics.data.sources import Preparation, open_source
 from forensics.data.splits import DatasetSettings, Part
 from forensics.errors import UserError
-from forensics.evaluation.robustness import perturb
-from forensics.preprocess import Draws, Noise, Per, Preprocess, Untouched
+from forensics.images.geometry import Match, ResizeFilter
+from forensics.preprocess.base import Draws, Preprocess
+from forensics.preprocess.blur_noise import Noise, Per, Untouched
 
 MakeFaces = Callable[..., DatasetSettings]
-STAGES = ("train", "validation", "test")
+STAGES = ("train", "validation")
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ OpenData = Callable[..., FaceData]
 
 
 def _loader(data: FaceData, stage: str) -> DataLoader[Batch]:
-    return {
+    loader: DataLoader[Batch] = {
         "train": data.train_dataloader,
         "validation": data.val_dataloader,
-        "test": data.test_dataloader,
     }[stage]()
+    return loader
 
 
 def _part(data: FaceData, stage: str) -> Part:
@@ -196,23 +196,6 @@ class TestBatches:
         assert plain.sources[0].digests != data.sources[0].digests
         np.testing.assert_array_equal(_part(plain, stage).row, _part(data, stage).row)
 
-    def test_a_perturbed_image_is_matched_as_the_detector_would(
-        self, faces: MakeFaces, open_data: OpenData, tmp_path: Path
-    ) -> None:
-        data = open_data(faces(match=Match.jpeg))
-        data.perturb = perturb("noise", 20, 5, Match.jpeg, ResizeFilter.lanczos)
-        paths = list(_files(data, data.split.test))
-        for batch in data.test_dataloader():
-            for image, position in zip(batch.images, batch.positions.tolist(), strict=True):
-                Image.open(paths[position]).save(tmp_path / "first.jpg", quality=75)
-                noise = np.random.default_rng([5, position]).normal(0, 20, (SIZE, SIZE, 3))
-                noisy = np.rint(np.asarray(Image.open(tmp_path / "first.jpg")) + noise)
-                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
-                    tmp_path / "again.jpg", quality=75
-                )
-                expected = np.asarray(Image.open(tmp_path / "again.jpg"))
-                np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
-
     def test_several_real_sources_are_all_real(
         self, faces: MakeFaces, open_data: OpenData, tmp_path: Path
     ) -> None:
@@ -223,8 +206,8 @@ class TestBatches:
         )
         data = open_data(settings)
         assert [source.name for source in data.sources] == ["real", "more", "seen", "unseen"]
-        part = data.split.test
-        labels = torch.cat([batch.labels for batch in data.test_dataloader()])
+        part = data.split.validation
+        labels = torch.cat([batch.labels for batch in data.val_dataloader()])
         assert labels.tolist() == (part.source < 2).astype(float).tolist()
 
     def test_a_batch_larger_than_the_training_images_is_refused(
@@ -245,7 +228,7 @@ class TestBatches:
     def test_further_setups_do_nothing(self, faces: MakeFaces, open_data: OpenData) -> None:
         data = open_data(faces())
         sources, split = data.sources, data.split
-        data.setup("test")
+        data.setup("validate")
         assert data.sources is sources
         assert data.split is split
 
@@ -288,7 +271,7 @@ class _Recorder(pl.LightningModule):
 
 class _PredictingData(FaceData):
     def predict_dataloader(self) -> DataLoader[Batch]:
-        return self.test_dataloader()
+        return self.val_dataloader()
 
 
 def _trainer() -> pl.Trainer:
@@ -303,7 +286,7 @@ def _trainer() -> pl.Trainer:
     )
 
 
-# What Lightning says to everyone; `forensics.trainer` gives the reasons.
+# What Lightning says to everyone; `forensics.training.trainer` gives the reasons.
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.")
 class TestStages:
@@ -312,7 +295,6 @@ class TestStages:
         data = _PredictingData(faces((33, 31, 7)), operator, 8, 3, tmp_path / "cache")
         module, trainer = _Recorder(), _trainer()
         trainer.fit(module, data)
-        trainer.test(module, data, verbose=False)
         trainer.predict(module, data, return_predictions=False)
         seen = module.seen
         places = [(batch.epoch, batch.number) for batch in seen.train]
@@ -322,19 +304,19 @@ class TestStages:
         for batch in seen.train:
             raw = _raw(data, "train", batch.positions).float()
             expected = operator(raw, Draws.at(3, batch.epoch, batch.number)).images
-            assert torch.equal(batch.images, expected / 127.5 - 1)
-            assert not torch.equal(batch.images, raw / 127.5 - 1)
+            assert torch.equal(batch.images, expected)
+            assert not torch.equal(batch.images, raw)
         untouched = [("validation", b) for b in seen.validation]
-        untouched += [("test", b) for b in seen.test + seen.predict]
+        untouched += [("validation", batch) for batch in seen.predict]
         for stage, batch in untouched:
-            assert torch.equal(batch.images, _raw(data, stage, batch.positions).float() / 127.5 - 1)
+            assert torch.equal(batch.images, _raw(data, stage, batch.positions).float())
         for batch in (*seen.train, *(batch for _, batch in untouched)):
             assert batch.images.dtype == torch.float32
-            assert -1 <= batch.images.min() < -0.9
-            assert 0.9 < batch.images.max() <= 1
+            assert 0 <= batch.images.min() < 13
+            assert 242 < batch.images.max() <= 255
         # One batch before the training, then the whole part after each epoch.
         assert len(seen.validation) == 1 + 2 * len(data.val_dataloader())
-        assert len(seen.test) == len(seen.predict) == len(data.test_dataloader())
+        assert len(seen.predict) == len(data.val_dataloader())
 
     def test_no_tested_pixels_ever_reach_a_fit(self, faces: MakeFaces, open_data: OpenData) -> None:
         settings = faces((33, 31, 12))
@@ -347,7 +329,7 @@ class TestStages:
         _trainer().fit(module, data)
         fitted = set()
         for batch in (*module.seen.train, *module.seen.validation):
-            images = ((batch.images + 1) * 127.5).round().to(torch.uint8)
+            images = batch.images.round().to(torch.uint8)
             fitted |= {image.permute(1, 2, 0).numpy().tobytes() for image in images}
         files = {
             path: np.asarray(Image.open(path)).tobytes() for path in sorted(root.rglob("*.png"))
@@ -364,7 +346,7 @@ class TestStages:
         data = open_data(faces(), Noise(50.0, Per.image))
         batch = next(iter(data.train_dataloader()))
         result = data.on_after_batch_transfer(batch, 0).images
-        assert torch.equal(result, batch.images.float() / 127.5 - 1)
+        assert torch.equal(result, batch.images.float())
 
     def test_two_devices_train_on_the_batches_of_one(
         self, faces: MakeFaces, open_data: OpenData
@@ -380,7 +362,7 @@ class TestStages:
             for share in shares:
                 raw = _raw(data, "train", share.positions).float()
                 draws = Draws.at(0, share.epoch, share.number, rank=rank)
-                expected = operator(raw, draws).images / 127.5 - 1
+                expected = operator(raw, draws).images
                 assert torch.equal(data.on_after_batch_transfer(share, 0).images, expected)
             ranks.append(shares)
         for batch, *halves in zip(whole, *ranks, strict=True):

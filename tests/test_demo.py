@@ -16,11 +16,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from forensics.data import demo
+from forensics.data.demo import artefacts, build
 from forensics.errors import UserError
 from forensics.progress import Progress
 
-SOURCES = tuple(demo.DEMO_SOURCES)
+SOURCES = tuple(artefacts.DEMO_SOURCES)
 GENERATED = SOURCES[1:]
 IMAGES_PER_SOURCE = 160
 
@@ -31,7 +31,7 @@ Features = NDArray[np.float64]
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo")
-    demo.build_demo(root, dict.fromkeys(SOURCES, IMAGES_PER_SOURCE))
+    build.build_demo(root, dict.fromkeys(SOURCES, IMAGES_PER_SOURCE))
     return root
 
 
@@ -51,7 +51,7 @@ def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def flat(source: str, index: int) -> Images:
         return np.full((128, 128, 3), index, dtype=np.uint8)
 
-    monkeypatch.setattr(demo, "render", flat)
+    monkeypatch.setattr(build, "render", flat)
 
 
 def _interrupt(*_: object) -> None:
@@ -80,7 +80,7 @@ def _names(root: Path) -> list[str]:
 class TestImages:
     @pytest.mark.parametrize("source", SOURCES)
     def test_shape_and_dtype(self, source: str) -> None:
-        image = demo.render(source, 0)
+        image = artefacts.render(source, 0)
         assert image.shape == (128, 128, 3)
         assert image.dtype == np.uint8
 
@@ -89,7 +89,7 @@ class TestImages:
         self, source: str, images: dict[str, Images]
     ) -> None:
         for number in (33, 2, 17):
-            drawn = demo.render(source, IMAGES_PER_SOURCE - 1 - number)
+            drawn = artefacts.render(source, IMAGES_PER_SOURCE - 1 - number)
             np.testing.assert_array_equal(images[source][number], drawn)
 
     def test_no_image_comes_twice(self, images: dict[str, Images]) -> None:
@@ -97,12 +97,12 @@ class TestImages:
         assert len(set(pixels)) == len(SOURCES) * IMAGES_PER_SOURCE
 
     def test_sources_show_other_people(self) -> None:
-        thumbnails = [demo.render(source, 3)[::16, ::16].astype(float) for source in SOURCES]
+        thumbnails = [artefacts.render(source, 3)[::16, ::16].astype(float) for source in SOURCES]
         assert all(np.abs(t - thumbnails[0]).mean() > 5 for t in thumbnails[1:])
 
     def test_an_unknown_source_is_named(self) -> None:
         with pytest.raises(UserError, match=r"'demo_stylegan' is not a demo source.*demo_real"):
-            demo.render("demo_stylegan", 0)
+            artefacts.render("demo_stylegan", 0)
 
 
 class TestBuild:
@@ -112,7 +112,7 @@ class TestBuild:
         assert json.loads((built / "demo_dcgan" / "source.json").read_text()) == {
             "toy": True,
             "generator": "dcgan",
-            "render_version": demo.RENDER_VERSION,
+            "render_version": artefacts.RENDER_VERSION,
             "count": IMAGES_PER_SOURCE,
         }
         assert _names(built) == sorted(SOURCES)
@@ -121,18 +121,18 @@ class TestBuild:
     def test_progress_counts_written_images_and_a_second_call_writes_and_shows_none(
         self, tmp_path: Path, shown: list[int]
     ) -> None:
-        demo.build_demo(tmp_path, {"demo_pggan": 3})
-        demo.build_demo(tmp_path, {"demo_real": 5, "demo_pggan": 3})
+        build.build_demo(tmp_path, {"demo_pggan": 3})
+        build.build_demo(tmp_path, {"demo_real": 5, "demo_pggan": 3})
         assert shown == [3, 1, 1, 1, 5, 1, 1, 1, 1, 1]
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
-        demo.build_demo(tmp_path, {"demo_real": 4, "demo_pggan": 3})
+        build.build_demo(tmp_path, {"demo_real": 4, "demo_pggan": 3})
         assert len(shown) == 10
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
 
     @pytest.mark.usefixtures("drawn_at_once")
     def test_the_last_images_are_the_same_however_many_there_are(self, tmp_path: Path) -> None:
         for name, count in (("few", 2), ("more", 5)):
-            demo.build_demo(tmp_path / name, {"demo_dcgan": count})
+            build.build_demo(tmp_path / name, {"demo_dcgan": count})
         few, more = (_read(tmp_path / name / "demo_dcgan") for name in ("few", "more"))
         np.testing.assert_array_equal(few, more[-2:])
 
@@ -140,11 +140,11 @@ class TestBuild:
     def test_a_larger_count_or_another_version_is_built_anew(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        demo.build_demo(tmp_path, {"demo_real": 2})
-        demo.build_demo(tmp_path, {"demo_real": 4})
+        build.build_demo(tmp_path, {"demo_real": 2})
+        build.build_demo(tmp_path, {"demo_real": 4})
         assert len(_read(tmp_path / "demo_real")) == 4
-        monkeypatch.setattr(demo, "RENDER_VERSION", demo.RENDER_VERSION + 1)
-        demo.build_demo(tmp_path, {"demo_real": 3})
+        monkeypatch.setattr(build, "RENDER_VERSION", artefacts.RENDER_VERSION + 1)
+        build.build_demo(tmp_path, {"demo_real": 3})
         assert len(_read(tmp_path / "demo_real")) == 3
         assert _names(tmp_path) == ["demo_real"]
 
@@ -155,20 +155,20 @@ class TestBuild:
         with monkeypatch.context() as interrupted:
             interrupted.setattr(Progress, "advance", _interrupt)
             with pytest.raises(KeyboardInterrupt):
-                demo.build_demo(tmp_path, {"demo_real": 40})
+                build.build_demo(tmp_path, {"demo_real": 40})
         assert _names(tmp_path) == []
-        demo.build_demo(tmp_path, {"demo_real": 2})
+        build.build_demo(tmp_path, {"demo_real": 2})
         monkeypatch.setattr(Progress, "advance", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            demo.build_demo(tmp_path, {"demo_real": 40})
+            build.build_demo(tmp_path, {"demo_real": 40})
         assert len(_read(tmp_path / "demo_real")) == 2
 
     @pytest.mark.usefixtures("drawn_at_once")
     def test_leftovers_of_a_killed_build_are_removed(self, tmp_path: Path) -> None:
-        for name in (".demo-new-demo_real", ".demo-old-demo_pggan"):
+        for name in (".demo_real.unfinished", ".demo_real.former"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "000000.png").write_bytes(b"half an image")
-        demo.build_demo(tmp_path, {"demo_real": 1})
+        build.build_demo(tmp_path, {"demo_real": 1})
         assert _names(tmp_path) == ["demo_real"]
 
     @pytest.mark.usefixtures("drawn_at_once")
@@ -176,10 +176,9 @@ class TestBuild:
         self, tmp_path: Path, shown: list[int]
     ) -> None:
         with ThreadPoolExecutor(2) as pool:
-            for build in [
-                pool.submit(demo.build_demo, tmp_path, {"demo_real": 30}) for _ in range(2)
-            ]:
-                build.result()
+            counts = {"demo_real": 30}
+            for one in [pool.submit(build.build_demo, tmp_path, counts) for _ in range(2)]:
+                one.result()
         assert shown == [30] + 30 * [1]
         assert len(_read(tmp_path / "demo_real")) == 30
 
@@ -193,7 +192,7 @@ class TestBuild:
         if text is not None:
             (foreign / "source.json").write_text(text)
         with pytest.raises(UserError, match=r"demo_pggan is in the way.*move it elsewhere"):
-            demo.build_demo(tmp_path, {"demo_real": 1, "demo_pggan": 1})
+            build.build_demo(tmp_path, {"demo_real": 1, "demo_pggan": 1})
         assert (foreign / "mine.png").read_bytes() == b"precious"
         assert _names(tmp_path) == ["demo_pggan"]
 
@@ -208,7 +207,7 @@ class TestBuild:
         self, tmp_path: Path, counts: dict[str, int], message: str
     ) -> None:
         with pytest.raises(UserError, match=message):
-            demo.build_demo(tmp_path / "root", counts)
+            build.build_demo(tmp_path / "root", counts)
         assert _names(tmp_path) == []
 
 

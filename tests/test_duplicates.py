@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, ndimage, sparse
 
-from forensics.data.duplicates import (
+from forensics.images.duplicates import (
     MAX_DIFFERING_BITS,
     Pairs,
     groups,

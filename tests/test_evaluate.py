@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import csv
 import json
 import re
 import shutil
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import NETWORK, SIZE, detector_card
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from forensics.evaluation.robustness import PERTURBATIONS
+from forensics.cli import main
+from forensics.images.perturbations import PERTURBATIONS
 from forensics.model_files import save_model
-from forensics.scoring import Detector
+from forensics.scoring import Predictor
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 
@@ -61,8 +64,8 @@ class TestAnEvaluation:
         scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet").to_pylist()
         assert len(scores) == 30
         paths = [tmp_path / "faces" / one["source"] / one["path"] for one in scores]
-        expected = [one.logit for one in Detector.load(detector_file).predict(paths)]
-        assert [one["logit"] for one in scores] == pytest.approx(expected, abs=1e-5)
+        expected = [one.logit for one in Predictor.load(detector_file).predict(paths)]
+        assert [one["logit"] for one in scores] == expected  # to the bit: one way to a score
         assert [one["path"] for one in scores[:10]] == [f"{n:03d}.png" for n in range(20, 30)]
         logits = {
             name: np.array([one["logit"] for one in scores if one["source"] == name])
@@ -95,14 +98,14 @@ class TestAnEvaluation:
     def test_images_are_matched_as_the_detectors_were(
         self, run: Run, tmp_path: Path, detector_file: Path
     ) -> None:
-        card = dataclasses.asdict(detector_card(match="resample"))
-        save_model(detector_file, NETWORK.build(SIZE), card)
+        card = detector_card(match="resample").to_file()
+        save_model(detector_file, NETWORK.build(SIZE, pretrained=False), card)
         assert run("perturb=[noise]") == 0
         scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet").to_pylist()
         paths = [tmp_path / "faces" / one["source"] / one["path"] for one in scores]
-        expected = [one.logit for one in Detector.load(detector_file).predict(paths)]
-        assert [one["logit"] for one in scores] == pytest.approx(expected, abs=1e-5)
-        assert read(tmp_path)["detectors"][0]["match"] == "resample"
+        expected = [one.logit for one in Predictor.load(detector_file).predict(paths)]
+        assert [one["logit"] for one in scores] == expected  # to the bit: one way to a score
+        assert read(tmp_path)["detectors"][0]["input"]["match"] == "resample"
 
     def test_several_detectors_stand_in_one_table(
         self, run: Run, tmp_path: Path, detector_file: Path, capfd: pytest.CaptureFixture[str]
@@ -148,16 +151,69 @@ class TestAnEvaluation:
         assert run("dataset.image_size=4", "dataset.resize_filter=box") == 0
         scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet")
         assert len(scores) == 30
-        assert read(tmp_path)["detectors"][0]["image_size"] == SIZE
+        assert read(tmp_path)["detectors"][0]["input"]["image_size"] == SIZE
+
+
+class TestReport:
+    """`forensics report` of an evaluation's folder."""
+
+    def test_it_has_the_evaluations_figures_of_each_detector(
+        self, run: Run, tmp_path: Path, detector_file: Path
+    ) -> None:
+        other = tmp_path / "other.safetensors"
+        torch.manual_seed(1)
+        card = detector_card(preprocess="blur").to_file()
+        save_model(other, NETWORK.build(SIZE, pretrained=False), card)
+        assert run(f"detector=[{detector_file},{other}]", "perturb=[noise]") == 0
+        folder = tmp_path / "outputs" / "x"
+        assert main(["report", str(folder)]) == 0
+        with (folder / "cells.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        for detector, variant in zip(read(tmp_path)["detectors"], ("none", "blur"), strict=True):
+            for pair in detector["pairs"]:
+                (row,) = (
+                    row
+                    for row in rows
+                    if (row["variant"], row["generator"], row["metric"], row["threshold"])
+                    == (variant, pair["generator"], "tnr", "source_0.05")
+                )
+                assert float(row["mean"]) == pytest.approx(pair["at_source_0.05"]["tnr"])
+        assert (folder / "robustness.csv").exists()
+        page = (folder / "report.html").read_text()
+        assert "2 detectors, tested by evaluate.py across generators" in page
+
+    def test_detectors_that_no_setting_tells_apart_are_named_by_their_files(
+        self, run: Run, tmp_path: Path, detector_file: Path
+    ) -> None:
+        other = tmp_path / "other.safetensors"
+        shutil.copy(detector_file, other)
+        assert run(f"detector=[{detector_file},{other}]") == 0
+        folder = tmp_path / "outputs" / "x"
+        assert main(["report", str(folder)]) == 0
+        header = (folder / "report.md").read_text()
+        assert f"detector={detector_file}" in header
+        assert f"detector={other}" in header
+
+    def test_scores_that_do_not_give_its_metrics_are_refused(
+        self, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run() == 0
+        path = tmp_path / "outputs" / "x" / "scores_0.parquet"
+        table = pq.read_table(path)
+        changed = [1 - float(logit or 0) for logit in table["logit"].to_pylist()]
+        at = table.schema.get_field_index("logit")
+        pq.write_table(table.set_column(at, "logit", pa.array(changed, pa.float32())), path)
+        assert main(["report", str(tmp_path / "outputs" / "x")]) == 1
+        assert "scores_0.parquet" in capsys.readouterr().err
 
 
 class TestErrors:
     @pytest.mark.parametrize(
         ("more", "said"),
         [
-            ("detector=nowhere", "nowhere is no readable file of a network"),
+            ("detector=nowhere", "nowhere cannot be read"),
             ("detector=[]", "detector is empty"),
-            ("perturb=[magic]", "perturb names magic, which is not among jpeg, blur"),
+            ("perturb=[magic]", "perturb must name jpeg, blur"),
             ("dataset.real=[nobody]", "no folder .*nobody.* for the source nobody"),
             ("seed=-1", "seed must be at least 0"),
         ],

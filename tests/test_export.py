@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import re
@@ -16,8 +15,9 @@ from scipy.special import expit
 
 from forensics.cli import main
 from forensics.detectors import DETECTORS
+from forensics.detectors.card import UPGRADES
 from forensics.model_files import load_model, save_model
-from forensics.scoring import Detector
+from forensics.scoring import Predictor
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")
 needs_onnx = pytest.mark.skipif(
@@ -30,11 +30,25 @@ def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 
 def original(detector_file: Path, batch: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> object:
-    """Worked out from the network and temperature alone."""
-    network, card, _ = load_model(detector_file, DETECTORS)
+    """Worked out from the network, offset and temperature alone."""
+    network, content, _ = load_model(detector_file, DETECTORS, UPGRADES, pretrained=False)
     with torch.no_grad():
-        logits = network(torch.from_numpy(batch) / 127.5 - 1).double().numpy()
-    return pytest.approx(expit(logits / card["temperature"]), abs=1e-6)
+        scores = network(torch.from_numpy(batch).float()).double().numpy()
+    calibration = content["calibration"]
+    standard = (scores - calibration["offset"]) / calibration["temperature"]
+    return pytest.approx(expit(standard), abs=1e-6)
+
+
+def recalibrated(detector_file: Path, **changes: float | None) -> None:
+    """Write the detector's file again with another calibration."""
+    network = load_model(detector_file, DETECTORS, UPGRADES, pretrained=False).model
+    save_model(detector_file, network, detector_card(**changes).to_file())
+
+
+def _exported(detector_file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """What the exported graph gives."""
+    program = torch.export.load(detector_file.parent / "export" / "detector.pt2")
+    return np.asarray(program.module()(torch.from_numpy(images(3))).detach().numpy())
 
 
 class TestFormats:
@@ -51,7 +65,7 @@ class TestFormats:
         path = detector_file.parent / "export" / "detector.onnx"
         onnx.checker.check_model(path, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        (got,) = session.run(None, {"images": images(count)})
+        (got,) = session.run(["probability_real"], {"images": images(count)})
         assert got == original(detector_file, images(count))
         said = re.search(r"by (\S+) at most", capsys.readouterr().out)
         assert said is not None
@@ -59,19 +73,41 @@ class TestFormats:
 
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("count", [1, 5])
-    def test_torch_export_does_too(self, detector_file: Path, count: int) -> None:
+    def test_torch_export_scores_grey_levels_in_batches_of_any_size(
+        self, detector_file: Path, count: int
+    ) -> None:
         assert main(["export", str(detector_file), "--format", "torch-export"]) == 0
         path = detector_file.parent / "export" / "detector.pt2"
         got = torch.export.load(path).module()(torch.from_numpy(images(count)))
         assert got.detach().numpy() == original(detector_file, images(count))
 
+    @pytest.mark.filterwarnings("ignore")
+    def test_the_exported_graph_has_the_offset_of_the_calibration(
+        self, detector_file: Path
+    ) -> None:
+        recalibrated(detector_file, offset=0.25, temperature=0.5)
+        assert main(["export", str(detector_file), "--format", "torch-export"]) == 0
+        got = _exported(detector_file)
+        assert got == original(detector_file, images(3))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_the_graph_of_an_uncalibrated_detector_gives_scores(self, detector_file: Path) -> None:
+        recalibrated(detector_file, offset=None, temperature=None)
+        assert main(["export", str(detector_file), "--format", "torch-export"]) == 0
+        squares = images(3).transpose(0, 2, 3, 1)
+        scores = Predictor.load(detector_file).scorer.score_rows(squares)
+        assert _exported(detector_file) == pytest.approx(scores, abs=1e-6)
+        text = (detector_file.parent / "export" / "README.md").read_text()
+        assert "`scores`" in text
+        assert "Real from -99 on" in text
+
     def test_safetensors_is_the_detector_again(self, detector_file: Path, tmp_path: Path) -> None:
         folder = tmp_path / "elsewhere" / "deep"
         given = ["export", str(detector_file), "--format", "safetensors", "-o", str(folder)]
         assert main(given) == 0
-        again = Detector.load(folder / "detector.safetensors")
-        assert again.card == Detector.load(detector_file).card
-        assert again.sha256 == Detector.load(detector_file).sha256
+        again = Predictor.load(folder / "detector.safetensors")
+        assert again.card == Predictor.load(detector_file).card
+        assert again.sha256 == Predictor.load(detector_file).sha256
 
     def test_a_missing_package_is_said_with_what_to_install(
         self,
@@ -85,25 +121,27 @@ class TestFormats:
 
 
 class TestModelCard:
-    def test_it_says_sources_thresholds_and_limits(self, detector_file: Path) -> None:
+    def test_card_says_sources_thresholds_and_limits(self, detector_file: Path) -> None:
         assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
         text = (detector_file.parent / "export" / "README.md").read_text()
         for said in ("images of real (real) from those of seen", "lanczos", "## Limits", "uint8"):
             assert said in text
         assert "Real from 3.17997e-22 on" in text  # expit(-99 / 2)
 
-    def test_it_says_how_images_were_matched(self, detector_file: Path) -> None:
-        card = dataclasses.asdict(detector_card(match="jpeg"))
-        save_model(detector_file, NETWORK.build(SIZE), card)
+    def test_card_says_how_images_were_matched(self, detector_file: Path) -> None:
+        card = detector_card(match="jpeg").to_file()
+        save_model(detector_file, NETWORK.build(SIZE, pretrained=False), card)
         assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
         text = (detector_file.parent / "export" / "README.md").read_text()
         assert "then saved as JPEG of quality 75, 4:2:0, and read again. Another" in text
         assert (
-            Detector.load(detector_file.parent / "export" / "detector.safetensors").card.match
+            Predictor.load(
+                detector_file.parent / "export" / "detector.safetensors"
+            ).card.input.match
             == "jpeg"
         )
 
-    def test_results_of_the_run_stand_in_it(self, detector_file: Path) -> None:
+    def test_card_has_the_results_of_the_run(self, detector_file: Path) -> None:
         at = {
             key: value
             for name in ("acc", "tpr", "tnr")

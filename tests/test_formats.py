@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forensics.reports.study import read_study
-from forensics.scoring import Detector
+from forensics.scoring import Predictor
 
 FORMAT_1 = Path(__file__).parent / "fixtures" / "format_1"
 
@@ -14,7 +14,7 @@ FORMAT_1 = Path(__file__).parent / "fixtures" / "format_1"
 def test_detector_of_format_1_gives_the_scores_it_gave() -> None:
     rows = list(csv.DictReader((FORMAT_1 / "scores.csv").read_text().splitlines()))
     assert len(rows) == 8
-    detector = Detector.load(FORMAT_1 / "run")
+    detector = Predictor.load(FORMAT_1 / "run")
     predictions = detector.predict([FORMAT_1 / row["path"] for row in rows])
     for row, prediction in zip(rows, predictions, strict=True):
         assert prediction.logit == pytest.approx(float(row["logit"]), abs=1e-6)

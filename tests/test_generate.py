@@ -16,15 +16,16 @@ from conftest import SIZE, started, stop, write_images
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from forensics import generator_task, runs, sampling
+from forensics import runs
 from forensics.data import faces as faces_module
 from forensics.data.faces import EndlessBatches
-from forensics.data.images import ResizeFilter
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
-from forensics.generators import GENERATORS, Gan
+from forensics.generators import GENERATORS, Gan, sampling
 from forensics.generators.dcgan import Dcgan
+from forensics.images.geometry import ResizeFilter
 from forensics.model_files import load_model
+from forensics.training import generator_task
 
 GENERATE = Path(__file__).parents[1] / "generate.py"
 
@@ -131,7 +132,7 @@ class TestARun:
 
         # The file that the images are of makes them again.
         folder = tmp_path / "outputs" / "x"
-        gan, _, sha256 = load_model(folder / "generator.safetensors", GENERATORS)
+        gan, _, sha256 = load_model(folder / "generator.safetensors", GENERATORS, {})
         assert card["generator_sha256"] == sha256
         assert isinstance(gan, Gan)
         result = json.loads((folder / "result.json").read_text())
@@ -248,7 +249,7 @@ class TestResume:
         dying.write_text(
             "import os, runpy, signal, sys\n"
             f"sys.path.insert(0, {str(GENERATE.parent)!r})\n"
-            "from forensics import generator_task\n"
+            "from forensics.training import generator_task\n"
             "generator_task.collapsed = lambda images: None\n"
             "step = generator_task.GeneratorTask.training_step\n"
             "def dying(self, batch, batch_idx):\n"
@@ -338,7 +339,7 @@ class TestErrors:
             ("generator.width=0", "generator.width must be at least 1"),
             ("generator=stylegan", "generator=stylegan is no choice: take one of dcgan"),
             ("images=-1", "images must be at least 0"),
-            ("source=../up", "source='../up' is no source's name"),
+            ("source=../up", "source must name sources"),
         ],
     )
     def test_of_settings(
@@ -376,7 +377,7 @@ class TestErrors:
             patched.setattr(generator_task.GeneratorTask, "training_step", stop)
             assert run("name=x") == 130
         assert run("sample=outputs/x", again=True) == 1
-        assert "generator.safetensors is no readable file" in capfd.readouterr().err
+        assert "generator.safetensors cannot be read" in capfd.readouterr().err
 
     def test_of_a_full_disk_while_sampling(
         self,
@@ -430,8 +431,8 @@ def test_ten_steps_on_the_demo_faces(
 def test_a_generator_of_another_kind_is_refused(run: Run, tmp_path: Path) -> None:
     assert run("name=x", "images=0") == 0
     path = tmp_path / "outputs" / "x" / "generator.safetensors"
-    with pytest.raises(UserError, match="holds a dcgan, which is not among wgan_gp"):
-        load_model(path, {"wgan_gp": GENERATORS["wgan_gp"]})
+    with pytest.raises(UserError, match="has a dcgan, which is not among wgan_gp"):
+        load_model(path, {"wgan_gp": GENERATORS["wgan_gp"]}, {})
 
 
 class TestHub:
@@ -474,7 +475,7 @@ class TestHub:
         written = tmp_path / "faces" / "hub_pggan"
         card = json.loads((written / "source.json").read_text())
         assert (card["generator"], card["trained_on"]) == ("hub_pggan", None)
-        assert card["model_settings"]["model_name"] == "celebAHQ-512"
+        assert card["network"]["settings"]["model_name"] == "celebAHQ-512"
         for name in images_of(written):
             with Image.open(written / name) as image:
                 pixels = np.asarray(image)

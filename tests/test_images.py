@@ -1,4 +1,4 @@
-"""The decode policy: every rule of `forensics.data.images`, on files made here."""
+"""The decode policy: every rule of `forensics.images.decode`, on files made here."""
 
 from __future__ import annotations
 
@@ -18,15 +18,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 from sklearn.metrics import roc_auc_score
 
-from forensics.data.images import (
-    MAX_PIXELS,
-    Match,
-    RejectedImage,
-    ResizeFilter,
-    decode,
-    matched,
-    to_square,
-)
+from forensics.images.decode import MAX_PIXELS, RejectedImage, decode
+from forensics.images.geometry import Match, ResizeFilter, matched, to_square
 
 Pixels = NDArray[np.uint8]
 FORMATS: dict[str, dict[str, Any]] = {

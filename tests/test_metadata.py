@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from forensics.data.metadata import read_metadata
+from forensics.images.metadata import read_metadata
 
 
 @pytest.fixture

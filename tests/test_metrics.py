@@ -21,15 +21,15 @@ from forensics.evaluation.calibration import (
     fit_temperature,
     source_threshold,
 )
+from forensics.evaluation.intervals import wilson
 from forensics.evaluation.metrics import (
     at_threshold,
     oracle_threshold,
     ranking,
     reliability,
-    sigmoid,
-    wilson,
 )
-from forensics.evaluation.spectra import mean_log_power, nearest, profiles, radial_profile
+from forensics.evaluation.results import against_chance
+from forensics.images.spectra import mean_log_power, nearest, profiles, radial_profile
 
 Floats = NDArray[np.float64]
 RANKING = ("auroc", "ap_generated", "eer", "ece")
@@ -123,7 +123,10 @@ class TestValues:
         best = {"auroc": 1, "ap_generated": 1, "eer": 0, "ece": 0}
         result = ranking(high, low, 0, 10)
         assert {name: result[name] for name in RANKING} == best
-        assert all(result[f"{name}_interval"] == [v, v] for name, v in best.items())
+        # Of a share of 4, the smaller class.
+        for name, value in best.items():
+            expected = stats.binomtest(4 * value, 4).proportion_ci(method="wilson")
+            assert result[f"{name}_interval"] == pytest.approx(list(expected))
         worst = {"auroc": 0, "ap_generated": 0.6, "eer": 1, "ece": 1}
         # AP of 6 generated behind 4 reals, all of them tied.
         result = ranking(low, high, 0, 10)
@@ -134,11 +137,6 @@ class TestValues:
         shuffled = np.random.default_rng(2).permutation(real)
         first, second = (ranking(r, generated, 0, 2) for r in (real, shuffled))
         assert [first[n] for n in RANKING] == pytest.approx([second[n] for n in RANKING])
-
-    def test_sigmoid_neither_overflows_nor_shrinks(self) -> None:
-        logits = np.concatenate([np.linspace(-40, 40, 161), [-1e4, 1e4, -745, 745]])
-        np.testing.assert_allclose(sigmoid(logits), special.expit(logits), rtol=0, atol=3e-16)
-        assert sigmoid(np.array([-1e4, 1e4], np.float32)).tolist() == [0, 1]
 
     @either_case
     def test_oracle_threshold_reaches_the_best_point_of_scikit_learns_roc(
@@ -251,13 +249,70 @@ class TestIntervals:
             real, generated = generator.normal(1, 1, 60), generator.normal(0, 1, 60)
             low, high = ranking(real, generated, seed, 200)["auroc_interval"]
             covered += low <= truth <= high
-        # A percentile bootstrap of 60 and 60 is a little too narrow.
-        assert stats.binomtest(covered, 200, 0.94).pvalue > 1e-3
+        assert stats.binomtest(covered, 200, 0.95).pvalue > 1e-3
+
+    @either_case
+    def test_every_interval_has_a_width_and_holds_its_value(
+        self, real: Floats, generated: Floats
+    ) -> None:
+        result = ranking(real, generated, 0, 200)
+        for name in RANKING:
+            low, high = result[f"{name}_interval"]
+            assert 0 <= low < high <= 1
+            if name == "auroc":  # a bootstrap's need not hold the value of a biased metric
+                assert low <= result[name] <= high
+
+    def test_auroc_interval_worked_by_hand(self) -> None:
+        # Placements of reals 1, 1/2, of generated 1, 1/2: AUROC 3/4, each variance 1/8, of means
+        # 1/16, together 1/8. On the logit scale log 3 -+ 1.96 sqrt(1/8) / (3/16).
+        result = ranking(np.array([1.0, 3.0]), np.array([0.0, 2.0]), 0, 2)
+        half = 1.959964 * 0.125**0.5 / 0.1875
+        expected = special.expit(np.log(3) + np.array([-half, half]))
+        assert result["auroc_interval"] == pytest.approx(expected, abs=1e-6)
+
+    def test_a_nearly_perfect_auroc_stays_inside_of_one(self) -> None:
+        real, generated = np.arange(1.0, 51), -np.arange(50.0)
+        real[0] = -0.5
+        low, high = ranking(real, generated, 0, 2)["auroc_interval"]
+        assert low < 1 - 1 / 2500 < high < 1
 
     def test_the_seed_decides_the_resamples(self) -> None:
         case = CASES["plain"]
         assert ranking(*case, seed=0) == ranking(*case, seed=0)
-        assert ranking(*case, seed=0)["auroc_interval"] != ranking(*case, seed=1)["auroc_interval"]
+        assert ranking(*case, seed=0)["eer_interval"] != ranking(*case, seed=1)["eer_interval"]
+
+
+class TestAgainstChance:
+    def test_auroc_and_interval_are_those_of_a_bootstrap(self) -> None:
+        real, generated = CASES["plain"]
+        found = against_chance(real, generated)
+        logits, labels = _joined(real, generated)
+        assert found["auroc"] == pytest.approx(oracle.roc_auc_score(labels, logits))
+        draws = np.random.default_rng(0)
+        resampled = [
+            oracle.roc_auc_score(labels, np.r_[draws.choice(real, 80), draws.choice(generated, 70)])
+            for _ in range(500)
+        ]
+        assert found["interval"] == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.02)
+        assert found["chance"] is False
+
+    @pytest.mark.parametrize(
+        ("middle", "chance"), [(0.0, True), (0.1, True), (-2.0, True), (1.5, False)]
+    )
+    def test_an_interval_that_reaches_a_half_or_lies_below_is_chance(
+        self, middle: float, chance: bool
+    ) -> None:
+        found = against_chance(_normal(60, middle), _normal(60, 0, seed=1))
+        assert found["chance"] is chance
+        assert (found["interval"][0] <= 0.5) is chance
+
+    def test_a_perfect_ranking_of_two_images_tells_nothing(self) -> None:
+        assert against_chance(np.array([3.0]), np.array([-3.0]))["chance"] is True
+
+    def test_one_class_alone_has_a_reason(self) -> None:
+        found = against_chance(np.array([1.0, 2.0]), np.empty(0))
+        assert found["auroc"] is found["interval"] is found["chance"] is None
+        assert found["reason"]
 
 
 class TestMissingClasses:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import dataclasses
 import importlib.util
 import io
 import json
@@ -27,13 +26,13 @@ import pytest
 from conftest import NETWORK, SIZE, detector_card, write_images
 from PIL import Image
 
-from forensics import predict as module
-from forensics import scoring
 from forensics.cli import main
-from forensics.evaluation.spectra import profiles
+from forensics.detectors.card import SpectrumGuard
+from forensics.images.spectra import profiles
 from forensics.model_files import save_model
-from forensics.reports import gallery
-from forensics.scoring import Detector, Scored, Verdict
+from forensics.scoring import Predictor, Verdict, page, scorer
+from forensics.scoring import predict as module
+from forensics.scoring.predictor import Scored
 
 COLUMNS = [
     "path", "probability_real", "logit", "verdict", "reason", "width", "height", "format", "error"
@@ -65,9 +64,10 @@ class TestInputs:
         assert list(rows[0]) == COLUMNS
         expected = [extra[0], *images, extra[3], extra[1], extra[2]]
         assert [row["path"] for row in rows] == [str(path) for path in expected]
-        scored = Detector.load(detector_file).predict(expected)
+        scored = Predictor.load(detector_file).predict(expected)
         for row, one in zip(rows, scored, strict=True):
-            assert float(row["probability_real"]) == pytest.approx(one.probability_real, abs=1e-6)
+            assert float(row["probability_real"]) == one.probability_real
+            assert np.float32(row["logit"]) == one.logit
             assert row["verdict"] == one.verdict
             assert (row["width"], row["height"], row["format"]) == ("16", "16", "PNG")
 
@@ -135,7 +135,9 @@ READERS: dict[str, Callable[[str], list[dict[str, Any]]]] = {
 
 
 class TestTable:
-    def test_all_formats_say_the_same(self, images: list[Path], detector_file: Path) -> None:
+    def test_tables_of_all_formats_say_the_same(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
         images[3].write_text("broken")
         said = {}
         for suffix, read in READERS.items():
@@ -168,9 +170,9 @@ class TestTable:
 
 def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a command that is sent a signal when it has scored seven pictures."""
-    stream = Detector.stream_with_squares
+    stream = Predictor.stream_with_squares
 
-    def stopping(self: Detector, pictures: Any) -> Iterator[Scored]:  # noqa: ANN401
+    def stopping(self: Predictor, pictures: Any) -> Iterator[Scored]:  # noqa: ANN401
         for number, one in enumerate(stream(self, pictures)):
             if number == 7:
                 os.kill(os.getpid(), how)
@@ -181,7 +183,7 @@ def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.Monk
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(Detector, "stream_with_squares", stopping)
+            patched.setattr(Predictor, "stream_with_squares", stopping)
             assert main(command) == 130
     finally:
         for one, action in handlers.items():
@@ -191,7 +193,7 @@ def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.Monk
 class TestResume:
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(scorer, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
         monkeypatch.setattr(module, "PART_IMAGES", 4)
 
     @pytest.fixture
@@ -205,7 +207,7 @@ class TestResume:
         return command
 
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-    def test_it_is_said_how_to_go_on(
+    def test_stopped_run_says_how_to_go_on(
         self, images: list[Path], detector_file: Path, how: signal.Signals,
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
@@ -214,7 +216,7 @@ class TestResume:
         assert said in capsys.readouterr().err
         assert [path.name for path in Path("a.csv.parts").glob("*.parquet")] == ["000000.parquet"]
 
-    def test_goes_on_after_the_last_whole_part_and_ends_as_if_never_stopped(
+    def test_resumed_run_goes_on_after_the_last_whole_part_and_ends_as_if_never_stopped(
         self, stopped: list[str], images: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*stopped[:-1], "whole.csv"]) == 0
@@ -231,7 +233,7 @@ class TestResume:
         assert main(stopped) == 1
         assert "add --resume" in capsys.readouterr().err
 
-    def test_with_other_files_or_another_detector_it_does_not_go_on(
+    def test_run_with_other_files_or_another_detector_does_not_go_on(
         self, stopped: list[str], detector_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*stopped, "more.png", "--resume"]) == 1
@@ -240,7 +242,7 @@ class TestResume:
             in capsys.readouterr().err
         )
 
-    def test_with_nothing_to_go_on_with_it_begins(
+    def test_resume_with_nothing_to_go_on_with_begins(
         self, images: list[Path], detector_file: Path
     ) -> None:
         command = ["predict", str(detector_file), "photos", "--resume", "-o", "a.csv"]
@@ -249,7 +251,7 @@ class TestResume:
         assert len(table("a.csv")) == 10
 
 
-def test_nothing_is_imported_that_takes_long_and_scoring_does_without(
+def test_scoring_imports_nothing_that_takes_long_and_that_it_does_without(
     images: list[Path], detector_file: Path
 ) -> None:
     program = (
@@ -273,17 +275,17 @@ def test_nothing_is_imported_that_takes_long_and_scoring_does_without(
 needs_captum = pytest.mark.skipif(
     importlib.util.find_spec("captum") is None, reason="needs the extra explain"
 )
-DRAWING = "forensics.reports.figures.explanation"
+DRAWING = "forensics.scoring.predict.explanation"
 
 
 @needs_captum
 class TestExplain:
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(scorer, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
         monkeypatch.setattr(module, "PART_IMAGES", 4)
 
-    def test_each_picture_that_was_read_has_one_by_its_row(
+    def test_each_picture_that_was_read_has_an_explanation_by_its_row(
         self, images: list[Path], detector_file: Path
     ) -> None:
         odd = ["a b=c'\"<script>$x^2$.png", "ü.png", "-x.png", f"{'n' * 200}.png", ".png"]
@@ -310,7 +312,7 @@ class TestExplain:
             with Image.open(path) as image:
                 assert image.width > 800
 
-    def test_it_is_drawn_of_what_was_scored_towards_the_verdict(
+    def test_explanation_is_drawn_of_what_was_scored_towards_the_verdict(
         self, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[tuple[Any, ...]] = []
@@ -324,11 +326,11 @@ class TestExplain:
                 file.write(b"drawn")
 
         monkeypatch.setattr(DRAWING, draw)
-        network, card = NETWORK.build(SIZE).eval(), detector_card()
+        network = NETWORK.build(SIZE, pretrained=False)
         for threshold, towards, sign in ((-99.0, "real", 1), (99.0, "generated", -1)):
             drawn.clear()
             at = {"0.5": 0.0, "source_0.05": threshold, "source_0.01": threshold}
-            detector = Detector(network, dataclasses.replace(card, thresholds=at), "0")
+            detector = Predictor(network, detector_card(thresholds=at), "0")
             folder = tmp_path / towards
             module.predict(
                 detector, [str(images[1])], folder / "a.csv", resume=False, explain=folder / "ex"
@@ -340,10 +342,11 @@ class TestExplain:
             assert said == towards
             assert towards in title
             assert np.allclose(profile, profiles(pixels[None])[0])
-            assert spectra == card.spectra
+            assert detector.card.guard is not None
+            assert spectra == detector.card.guard.spectra
             assert (folder / "ex" / "000000_001.png").read_bytes() == b"drawn"
 
-    def test_resumed_none_is_missing_and_none_is_there_twice(
+    def test_no_explanation_of_a_resumed_run_is_missing_or_there_twice(
         self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
@@ -361,7 +364,7 @@ class TestExplain:
         for name in names[:4]:  # of the part that was whole
             assert (Path("ex") / name).stat().st_mtime_ns == begun[name]
 
-    def test_a_folder_with_anything_in_it_is_left_alone(
+    def test_folder_for_explanations_with_anything_in_it_is_left_alone(
         self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         command = ["predict", str(detector_file), "photos/000.png", "--explain", "ex", "-o"]
@@ -378,7 +381,7 @@ def test_without_captum_explanations_are_refused_at_once(
     images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("forensics.evaluation.evidence.find_spec", lambda name: None)
+    monkeypatch.setattr("forensics.scoring.explanation.find_spec", lambda name: None)
     command = ["predict", str(detector_file), "photos", "-o", "a.csv"]
     assert main([*command, "--explain", "ex"]) == 1
     said = "--explain needs captum: pip install -c constraints.txt '.[explain]'."
@@ -415,11 +418,14 @@ class TestPage:
     @pytest.fixture
     def undecided(self, images: list[Path], detector_file: Path) -> Path:
         """A detector whose threshold lies in the middle of the scores of the images."""
-        logits = [one.logit for one in Detector.load(detector_file).predict(images)]
+        predictor = Predictor.load(detector_file)
+        logits = [one.logit for one in predictor.predict(images)]
         middle = float(np.median(np.array(logits, np.float64)))
         at = {"0.5": 0.0, "source_0.05": middle, "source_0.01": middle - 1e-6}
-        card = dataclasses.asdict(detector_card(thresholds=at, spectrum_limit=1e9, toy=True))
-        save_model(detector_file, Detector.load(detector_file).network, card)
+        assert predictor.card.guard is not None
+        guard = SpectrumGuard(predictor.card.guard.spectra, 1e9)
+        card = detector_card(thresholds=at, guard=guard, toy=True)
+        save_model(detector_file, predictor.scorer.detector, card.to_file())
         return detector_file
 
     def page(self, detector: Path, *more: str) -> Shown:
@@ -450,7 +456,7 @@ class TestPage:
         assert f"smaller than the {SIZE} pixels" in text
         assert "toy faces" in text
 
-    def test_it_needs_nothing_from_outside_and_runs_nothing(self, undecided: Path) -> None:
+    def test_page_needs_nothing_from_outside_and_runs_nothing(self, undecided: Path) -> None:
         _image().save("photos/<script src=http:x>.png")
         shown = self.page(undecided)
         assert "script" not in shown.tags
@@ -471,24 +477,24 @@ class TestPage:
         assert main(command) == 0
         (link,) = (one for one in Shown(Path("b.html").read_text()).links if one[0] != "#")
         with Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) as thumbnail:
-            assert thumbnail.size == (gallery.THUMBNAIL_SIZE,) * 2
+            assert thumbnail.size == (page.THUMBNAIL_SIZE,) * 2
             assert np.abs(np.asarray(thumbnail.convert("RGB")) - [0, 0, 255]).max() < 8
 
     def test_of_many_the_first_are_shown_and_that_is_said(
         self, undecided: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = self.page(undecided).names
-        monkeypatch.setattr(gallery, "SHOWN", 1)
+        monkeypatch.setattr(page, "SHOWN", 1)
         few = self.page(undecided).names
         assert few == {name: paths[:1] for name, paths in whole.items()}
         assert "The first 1 of them are shown here; the table has all." in (
             Path("a.html").read_text()
         )
 
-    def test_it_is_whole_after_a_resume_and_says_what_changed_since(
+    def test_page_is_whole_after_a_resume_and_says_what_changed_since(
         self, undecided: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(scoring, "BATCH_SIZE", 2)
+        monkeypatch.setattr(scorer, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
         monkeypatch.setattr(module, "PART_IMAGES", 4)
         command = ["predict", str(undecided), "photos", "-o", "a.csv", "--page", "a.html"]
         stopped_by(signal.SIGTERM, command, monkeypatch)
@@ -502,6 +508,22 @@ class TestPage:
         text = Path("a.html").read_text()
         assert sum(map(len, Shown(text).names.values())) == 10
         assert text.count("no longer readable") == 1
+
+    def test_an_uncalibrated_detector_has_scores_where_others_have_probabilities(
+        self, undecided: Path
+    ) -> None:
+        card = Predictor.load(undecided).card
+        card.calibration.offset = card.calibration.temperature = None
+        network = Predictor.load(undecided).scorer.detector
+        save_model(undecided, network, card.to_file())
+        shown = self.page(undecided)
+        rows = table("a.csv")
+        assert [row["probability_real"] for row in rows] == [""] * 10
+        assert all(row["logit"] and row["verdict"] for row in rows)
+        assert sum(map(len, shown.names.values())) == 10
+        text = Path("a.html").read_text()
+        middle = card.calibration.thresholds["source_0.05"]
+        assert f"Called generated is what has a score below {middle:.3f}" in text
 
     def test_table_and_page_are_two_files(
         self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
@@ -576,7 +598,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 
 class TestBadInputs:
-    def test_each_is_a_row_with_its_error_and_the_rest_is_scored(
+    def test_each_bad_file_is_a_row_with_its_error_and_the_rest_is_scored(
         self, images: list[Path], detector_file: Path
     ) -> None:
         Path("bad").mkdir()

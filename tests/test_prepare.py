@@ -26,12 +26,12 @@ from conftest import names_decoded, photos, stop
 from PIL import Image
 
 from forensics.cli import main
-from forensics.data import prepare as module
-from forensics.data.duplicates import perceptual_hashes
-from forensics.data.images import ResizeFilter
-from forensics.data.prepare import Prepared, prepare
+from forensics.data.ingest import prepare as module
+from forensics.data.ingest.prepare import Prepared, prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
+from forensics.images.duplicates import perceptual_hashes
+from forensics.images.geometry import ResizeFilter
 
 SIDE = 24
 Contents = dict[str, bytes]
@@ -309,7 +309,7 @@ class TestInterrupted:
         given = _folder(tmp_path / "input", MANY)
         program = (
             "import os, signal, sys; from pathlib import Path\n"
-            "from forensics.data import prepare as module\n"
+            "from forensics.data.ingest import prepare as module\n"
             "write, left = Path.write_bytes, iter(range(20))\n"
             "def torn(path, content):\n"
             "    if next(left, None) is None:\n"
@@ -442,15 +442,22 @@ class _Hub:
         siblings = [SimpleNamespace(rfilename=name) for name in names]
         return SimpleNamespace(sha=branch.name, siblings=siblings)
 
-    def hf_hub_download(
-        self, dataset: str, file: str, *, repo_type: str, revision: str, local_dir: Path
+    def snapshot_download(
+        self,
+        dataset: str,
+        *,
+        repo_type: str,
+        revision: str,
+        allow_patterns: list[str],
+        local_dir: Path,
     ) -> None:
         if self.fail:
             raise self.fail
-        if not (local_dir / file).exists():
-            self.downloaded.append(file)
-            (local_dir / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self._branch(dataset, revision) / file, local_dir / file)
+        for file in allow_patterns:
+            if not (local_dir / file).exists():
+                self.downloaded.append(file)
+                (local_dir / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self._branch(dataset, revision) / file, local_dir / file)
 
 
 class TestHub:
@@ -467,7 +474,7 @@ class TestHub:
         hub = _Hub(root)
         module = ModuleType("huggingface_hub")
         module.__spec__ = ModuleSpec("huggingface_hub", None)
-        for name in ("list_repo_refs", "dataset_info", "hf_hub_download"):
+        for name in ("list_repo_refs", "dataset_info", "snapshot_download"):
             setattr(module, name, getattr(hub, name))
         monkeypatch.setitem(sys.modules, "huggingface_hub", module)
         return hub

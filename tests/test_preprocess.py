@@ -12,14 +12,12 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from forensics.errors import UserError
-from forensics.preprocess import (
-    PREPROCESSES,
+from forensics.preprocess import PREPROCESSES, Draws, Preprocess
+from forensics.preprocess.blur_noise import (
     Blur,
     BlurNoise,
-    Draws,
     Noise,
     Per,
-    Preprocess,
     Untouched,
     gaussian_blur,
     gaussian_noise,

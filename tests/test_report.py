@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from forensics import runs
+from forensics import files, runs
 from forensics.cli import main
 from forensics.errors import UserError
 from forensics.evaluation.metrics import at_threshold, ranking
 from forensics.reports.report import write_report
-from forensics.reports.study import SWEEP, read_study
+from forensics.reports.study import read_study
+from forensics.runs import SWEEP
 
 GOLDEN = Path(__file__).parent / "golden"
 THRESHOLDS = {"0.5": 0.0, "source_0.05": -1.0}
@@ -54,21 +55,21 @@ def write_run(
             "logit": [float(x) - (shift if s == "real" else 0) for s in sources for x in logits[s]],
         }
 
-    runs.write_columns(folder / runs.SCORES, columns() | {"split": ["test"] * 80})
+    files.write_columns(folder / runs.SCORES, columns() | {"split": ["test"] * 80})
     under: dict[str, list[Any]] = {}
     for (name, strength), shift in PERTURBATIONS.items():
         more = columns(shift) | {"perturbation": [name] * 80, "strength": [strength] * 80}
         under = {key: under.get(key, []) + values for key, values in more.items()}
-    runs.write_columns(folder / runs.PERTURBED, under)
+    files.write_columns(folder / runs.PERTURBED, under)
     features = [list(np.random.default_rng(n).normal(size=5)) for n in range(80)]
     kept = ("source", "path")
-    runs.write_columns(
+    files.write_columns(
         folder / runs.FEATURES,
         {key: values for key, values in columns().items() if key in kept} | {"features": features},
     )
     for source in sources:
         pixels = np.random.default_rng(0).integers(0, 256, (16, 128, 3), np.uint8)
-        runs.write_image(folder / runs.MISTAKES / f"{source}.png", pixels)
+        files.write_image(folder / runs.MISTAKES / f"{source}.png", pixels)
     pairs = [
         {
             "real": "real", "generator": s, "seen": s in train_on,
@@ -93,7 +94,7 @@ def write_run(
         "warnings": ["real has 70 images."], "seconds": {"fit": 60.0}, "git_commit": "abc",
         "git_changed": False, "versions": {"torch": "2"}, "device": "a machine", "threads": 1,
     }  # fmt: skip
-    runs.write_json(folder / runs.RESULT, result | changes)
+    files.write_json(folder / runs.RESULT, result | changes)
     return folder
 
 
@@ -138,7 +139,7 @@ class TestContents:
             json.loads((study / f"blur_{seed}" / runs.RESULT).read_text()) for seed in (0, 1)
         ]
         for row in (dict(zip(header, r, strict=True)) for r in rows[1:]):
-            if row["preprocess"] != "blur" or row["metric"] == "auroc":
+            if row["variant"] != "blur" or row["metric"] == "auroc":
                 continue
             of = [
                 pair[f"at_{row['threshold']}"][row["metric"]]
@@ -153,7 +154,9 @@ class TestContents:
         for train_on in (("pggan",), ("dcgan",), ("pggan", "wgan_gp")):
             write_run(study / "+".join(train_on), train_on=train_on)
         write_report([study], study)
-        table = (study / "report.md").read_text().partition("ACC at 0.5, real")[2]
+        table = (
+            (study / "report.md").read_text().partition("ACC (threshold 0.5, the paper's), real")[2]
+        )
         row = next(line for line in table.splitlines() if "| pggan+wgan_gp |" in line)
         cells = [cell.strip() for cell in row.strip("| ").split("|")]
         assert [" *" in cell for cell in cells[3:6]] == [True, True, False]
@@ -222,7 +225,7 @@ class TestMissing:
         record = {"command": "x", "jobs": [{"folder": f, "overrides": [f]} for f in folders]}
         (study / SWEEP).write_text(json.dumps(record))
         (study / "noise_0").mkdir()
-        runs.write_json(study / "noise_0" / runs.FAILED, {"error": "out of memory"})
+        files.write_json(study / "noise_0" / runs.FAILED, {"error": "out of memory"})
         shutil.rmtree(study / "blur_1")
 
         assert main(["report", str(study)]) == 1
@@ -267,7 +270,7 @@ class TestMatched:
             result = json.loads((run / runs.RESULT).read_text())
             result["settings"]["dataset"]["match"] = "jpeg"
             result["test_hashes"] = {name: f"{name}, matched" for name in result["test_hashes"]}
-            runs.write_json(run / runs.RESULT, result)
+            files.write_json(run / runs.RESULT, result)
         return study
 
     def test_stands_beside_what_is_not_and_is_compared_with_it(self, both: Path) -> None:
@@ -275,9 +278,9 @@ class TestMatched:
         header = next(
             line for line in (both / "report.md").read_text().splitlines() if "| metric |" in line
         )
-        assert "| M (none) | M_GB (blur) | none, match=jpeg | paper's M |" in header
+        assert "| M (none) | M_GB (blur) | none, dataset.match=jpeg | paper's M |" in header
         changes = list(csv.DictReader((both / "differences.csv").read_text().splitlines()))
-        of_match = [one for one in changes if one["preprocess"] == "none, match=jpeg"]
+        of_match = [one for one in changes if one["variant"] == "none, dataset.match=jpeg"]
         assert len(of_match) == 3 * 4
         # The same scores: nothing is changed.
         assert {one["difference"] for one in of_match} == {"0"}
@@ -286,16 +289,204 @@ class TestMatched:
         path = both / "matched_0" / runs.SCORES
         columns = pq.read_table(path).to_pydict()
         columns["path"][3] = "another.png"
-        runs.write_columns(path, columns)
-        with pytest.raises(
-            UserError, match=r"matched_0, which differ in dataset.match, tested different images"
-        ):
+        files.write_columns(path, columns)
+        with pytest.raises(UserError, match="matched_0") as refused:
             read_study([both])
+        assert refused.value.key == "real"
 
     def test_of_another_match_twice_is_one_training_twice(self, both: Path) -> None:
         shutil.copytree(both / "matched_0", both / "matched_2")
         with pytest.raises(UserError, match=r"matched_0 and .*matched_2 are the same training"):
             read_study([both])
+
+
+def with_settings(folder: Path, **settings: Any) -> Path:  # noqa: ANN401
+    """Change settings of a run, by keys whose dots are written ``__``."""
+    result = json.loads((folder / runs.RESULT).read_text())
+    for name, value in settings.items():
+        *groups, key = name.split("__")
+        inner = result["settings"]
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = value
+    files.write_json(folder / runs.RESULT, result)
+    return folder
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
+
+
+class TestVariants:
+    @pytest.mark.parametrize(
+        ("key", "values"),
+        [
+            ("learning_rate", (1e-3, 1e-4)),
+            ("batch_size", (16, 32)),
+            ("max_epochs", (3, 9)),
+            ("dataset__train_count", (20, 30)),
+            ("model__channels", ([4, 8], [8, 16])),
+        ],
+    )
+    def test_of_any_setting_make_rows_and_differences(
+        self, key: str, values: tuple[Any, Any], tmp_path: Path
+    ) -> None:
+        for value in values:
+            for seed in (0, 1):
+                run = write_run(tmp_path / "s" / f"{value}_{seed}", "noise", seed)
+                with_settings(run, **{key: value})
+        assert main(["report", str(tmp_path / "s")]) == 0
+        labels = [variant.label for variant in read_study([tmp_path / "s"]).variants]
+        key = {"learning_rate": "model.learning_rate"}.get(key, key.replace("__", "."))
+        written = [str(value).replace(" ", "") for value in values]
+        assert set(labels) == {f"{key}={value}" for value in written}
+        changes = rows_of(tmp_path / "s", "differences")
+        # The same scores, three generators by four metrics.
+        assert {(row["minus"], row["variant"]) for row in changes} == {tuple(labels)}
+        assert [row["difference"] for row in changes] == ["0"] * 12
+
+    def test_of_models_are_named_by_the_model_alone(self, tmp_path: Path) -> None:
+        for seed in (0, 1):
+            write_run(tmp_path / "s" / f"a_{seed}", seed=seed)
+            other = write_run(tmp_path / "s" / f"b_{seed}", seed=seed, model="another")
+            with_settings(other, model__depth=3, learning_rate=0.1)
+        names = [variant.label for variant in read_study([tmp_path / "s"]).variants]
+        assert names == ["dcgan_discriminator", "another"]
+
+    def test_of_a_models_settings_count_among_runs_of_it(self, tmp_path: Path) -> None:
+        write_run(tmp_path / "s" / "a")
+        for rate in (0.1, 0.2):
+            other = write_run(tmp_path / "s" / f"b_{rate}", model="another")
+            with_settings(other, model__learning_rate=rate)
+        names = [variant.label for variant in read_study([tmp_path / "s"]).variants]
+        assert names == [
+            "dcgan_discriminator",
+            "another, model.learning_rate=0.1",
+            "another, model.learning_rate=0.2",
+        ]
+
+    def test_of_two_settings_are_compared_with_the_first(self, tmp_path: Path) -> None:
+        for rate in (0.1, 0.2):
+            for preprocess in ("noise", "none"):
+                run = write_run(tmp_path / "s" / f"{preprocess}_{rate}", preprocess)
+                with_settings(run, model__learning_rate=rate)
+        write_report([tmp_path / "s"], tmp_path)
+        changes = rows_of(tmp_path, "differences")
+        assert {row["minus"] for row in changes} == {"model.learning_rate=0.1, none"}
+        assert len({row["variant"] for row in changes}) == 3
+        # They are no longer what the paper trained.
+        assert not any(row["paper"] for row in rows_of(tmp_path, "cells"))
+
+    def test_only_of_another_preprocess_are_the_papers(self, tmp_path: Path) -> None:
+        for number, preprocess in enumerate(("noise", "blur_noise", "blur", "none")):
+            write_run(tmp_path / "s" / str(number), preprocess)
+        found = read_study([tmp_path / "s"]).variants
+        assert [variant.name for variant in found] == ["M", "M_GB", "M_GN", "blur_noise"]
+
+    def test_settings_that_train_nothing_else_make_none(self, study: Path) -> None:
+        with_settings(
+            study / "none_1",
+            cache_dir="/elsewhere",
+            trainer__precision="fp32",
+            perturb=[],
+            dataset__root="/faces",
+            dataset__folders={"real": "x"},
+            dataset__match="none",
+        )
+        assert [variant.label for variant in read_study([study]).variants] == ["none", "blur"]
+
+    def test_that_tested_another_generator_leave_its_cells_out(self, study: Path) -> None:
+        for seed in (0, 1):
+            path = study / f"blur_{seed}" / runs.RESULT
+            result = json.loads(path.read_text())
+            result["pairs"] = [pair for pair in result["pairs"] if pair["generator"] != "dcgan"]
+            files.write_json(path, result)
+        write_report([study], study)
+        cells = rows_of(study, "cells")
+        assert {row["variant"] for row in cells if row["generator"] == "dcgan"} == {"none"}
+        assert {row["variant"] for row in cells if row["generator"] == "pggan"} == {"none", "blur"}
+
+
+class TestSeeds:
+    def test_few_show_their_own_values(self, study: Path) -> None:
+        write_report([study], study)
+        changes = rows_of(study, "differences")
+        assert not any(row["p"] or row["p_holm"] or row["seeds_low"] for row in changes)
+        assert all(row["p_reason"] for row in changes)
+        row = next(r for r in changes if (r["generator"], r["metric"]) == ("dcgan", "tnr"))
+        by_seed = [
+            np.mean(logits_of("dcgan", "blur", seed, ("pggan",)) < 0)
+            - np.mean(logits_of("dcgan", "none", seed, ("pggan",)) < 0)
+            for seed in (0, 1)
+        ]
+        assert float(row["lowest_seed"]) == pytest.approx(min(by_seed))
+        assert float(row["highest_seed"]) == pytest.approx(max(by_seed))
+
+    def test_five_give_p_corrected_over_the_tests_of_a_metric(self, tmp_path: Path) -> None:
+        for preprocess in ("none", "blur", "noise"):
+            for seed in range(5):
+                write_run(tmp_path / "s" / f"{preprocess}_{seed}", preprocess, seed)
+        write_report([tmp_path / "s"], tmp_path)
+        changes = [r for r in rows_of(tmp_path, "differences") if r["p"] and r["metric"] == "acc"]
+        tests = len(changes)
+        assert tests > 3
+        plain, corrected = (sorted(float(row[key]) for row in changes) for key in ("p", "p_holm"))
+        assert corrected[0] == pytest.approx(tests * plain[0], rel=1e-4)
+        assert corrected[1] == pytest.approx(max((tests - 1) * plain[1], corrected[0]), rel=1e-4)
+        assert all(c >= p for c, p in zip(corrected, plain, strict=True))
+
+
+class TestChance:
+    def test_detectors_that_learnt_nothing_are_named_at_the_top(
+        self, change: Callable[..., Path]
+    ) -> None:
+        found = {"auroc": 0.512, "interval": [0.47, 0.55], "chance": True}
+        study = change(lambda result: result.update(validation=found))
+        write_report([study], study)
+        first = (study / "report.md").read_text().splitlines()[:4]
+        assert first[0].startswith("**1 of 4 detectors")
+        assert "none_1" in first[2]
+        assert "0.512" in first[2]
+        page = (study / "report.html").read_text()
+        assert "none_1: " in page[: page.index("<h2>")]
+
+    def test_others_and_those_of_earlier_versions_are_not(
+        self, change: Callable[..., Path]
+    ) -> None:
+        found = {"auroc": 0.9, "interval": [0.8, 0.95], "chance": False}
+        study = change(lambda result: result.update(validation=found))
+        write_report([study], study)
+        assert "chance" not in (study / "report.md").read_text()
+
+
+class TestLacking:
+    def test_a_metric_that_an_earlier_version_had_not_is_no_change(
+        self, change: Callable[..., Path]
+    ) -> None:
+        def earlier(result: dict[str, Any]) -> None:
+            for pair in result["pairs"]:
+                del pair["ranking"]["eer"], pair["at_0.5"]["acc"], pair["at_source_0.05"]
+
+        assert len(read_study([change(earlier)]).runs) == 4
+
+    def test_a_threshold_that_some_runs_lack_is_left_out_of_theirs(self, study: Path) -> None:
+        for seed in (0, 1):
+            path = study / f"blur_{seed}" / runs.RESULT
+            result = json.loads(path.read_text())
+            del result["thresholds"]["source_0.05"]
+            files.write_json(path, result)
+        write_report([study], study)
+        having = [r for r in rows_of(study, "cells") if r["threshold"] == "source_0.05"]
+        assert {row["variant"] for row in having} == {"none"}
+
+    def test_features_mistakes_and_perturbed_scores_may_be_missing(self, study: Path) -> None:
+        for run in study.iterdir():
+            for name in (runs.FEATURES, runs.PERTURBED):
+                (run / name).unlink()
+            shutil.rmtree(run / runs.MISTAKES)
+        write_report([study], study)
+        assert not (study / "robustness.csv").exists()
+        assert "Feature space" not in (study / "report.html").read_text()
 
 
 class TestRefused:
@@ -314,33 +505,20 @@ class TestRefused:
             read_study([study])
 
     def test_other_test_images(self, change: Callable[..., Path]) -> None:
-        def fewer(result: dict[str, Any]) -> None:
-            result["test_hashes"]["dcgan"] = "another"
-            result["images"]["test"]["dcgan"] = 19
-
-        with pytest.raises(UserError, match=r"different images of dcgan \(20 and 19 of them\)"):
-            read_study([change(fewer)])
-
-    def test_as_many_but_other_test_images(self, change: Callable[..., Path]) -> None:
         def other(result: dict[str, Any]) -> None:
-            result["test_hashes"]["real"] = "another"
+            result["test_hashes"]["dcgan"] = "another"
 
-        with pytest.raises(UserError, match=r"of real \(20 each, but other ones\)"):
+        with pytest.raises(UserError) as refused:
             read_study([change(other)])
+        assert refused.value.key == "dcgan"
 
-    def test_other_settings(self, change: Callable[..., Path]) -> None:
-        def longer(result: dict[str, Any]) -> None:
-            result["settings"]["max_epochs"] = 9
-
-        with pytest.raises(UserError, match="differ in max_epochs"):
-            read_study([change(longer)])
-
-    def test_another_kind_of_the_same_preprocess(self, change: Callable[..., Path]) -> None:
-        def stronger(result: dict[str, Any]) -> None:
-            result["settings"]["preprocess"] = {"max_std_grey_levels": 9.0}
-
-        with pytest.raises(UserError, match="different settings of preprocess=none"):
-            read_study([change(stronger)])
+    def test_test_images_in_another_order(self, study: Path) -> None:
+        path = study / "none_1" / runs.SCORES
+        table = pq.read_table(path)
+        files.write_columns(path, table.take([1, 0, *range(2, 80)]).to_pydict())
+        with pytest.raises(UserError) as refused:
+            read_study([study])
+        assert refused.value.key == "real"
 
     def test_the_same_training_twice(self, study: Path, tmp_path: Path) -> None:
         copy = write_run(tmp_path / "copy", "blur", 1)
@@ -352,7 +530,7 @@ class TestRefused:
 
     def test_a_run_of_another_program(self, study: Path, tmp_path: Path) -> None:
         (tmp_path / "foreign").mkdir()
-        runs.write_json(tmp_path / "foreign" / runs.RESULT, {"settings": {}})
+        files.write_json(tmp_path / "foreign" / runs.RESULT, {"settings": {}})
         with pytest.raises(UserError, match=r"foreign is a run of another program"):
             read_study([study, tmp_path / "foreign"])
 

@@ -25,10 +25,12 @@ from conftest import SIZE, names_decoded, write_images
 from numpy.typing import NDArray
 from PIL import Image
 
+from forensics.compute import in_order, torch_threads
 from forensics.data import sources
-from forensics.data.images import ResizeFilter, decode
-from forensics.data.sources import Preparation, Source, in_order, open_source, torch_threads
+from forensics.data.sources import Preparation, Source, open_source
 from forensics.errors import UserError
+from forensics.images.decode import decode
+from forensics.images.geometry import ResizeFilter
 
 ROOT = Path(__file__).parent.parent
 PREPARATION = Preparation(SIZE, ResizeFilter.lanczos, SIZE, 0.0)
@@ -499,7 +501,8 @@ _OPEN = """
 import hashlib, sys, time
 from pathlib import Path
 from forensics.data import sources
-from forensics.data.images import ResizeFilter, decode
+from forensics.images.decode import decode
+from forensics.images.geometry import ResizeFilter
 
 decoded = []
 def slowly(path, min_side):

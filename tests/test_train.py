@@ -22,9 +22,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from forensics.data.datamodule import FaceData, PartImages
 from forensics.detectors import DETECTORS
+from forensics.detectors.card import UPGRADES
 from forensics.model_files import load_model
-from forensics.scoring import Detector
-from forensics.task import DetectorTask
+from forensics.scoring import Predictor
+from forensics.scoring.scorer import Scorer
+from forensics.training.detector_task import DetectorTask
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -39,6 +41,22 @@ def run(arguments: list[str], run_program: Callable[..., int]) -> Run:
         return run_program(TRAIN, *more) if resume else run_program(TRAIN, *arguments, *more)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("complete")
+
+
+@pytest.fixture
+def complete(run: Run, stored: Path, tmp_path: Path) -> Path:
+    """The folder ``outputs/x`` of a complete run, trained once for all tests."""
+    if not (stored / "outputs").exists():
+        assert run("name=x") == 0
+        shutil.copytree(tmp_path / "outputs", stored / "outputs")
+    else:
+        shutil.copytree(stored / "outputs", tmp_path / "outputs")
+    return tmp_path / "outputs" / "x"
 
 
 def read_scores(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -99,17 +117,29 @@ class TestARun:
                 average_precision_score(1 - labels, -logits)
             )
         assert [pair["seen"] for pair in result["pairs"]] == [True, False]
+        found, kept = result["validation"], ~tested
+        assert found["auroc"] == pytest.approx(
+            roc_auc_score(scores["label"][kept], scores["logit"][kept])
+        )
+        assert found["chance"] is (found["interval"][0] <= 0.5)
+        assert ("than chance" in out) is found["chance"]
         assert result["images"]["test"] == {"real": 10, "seen": 10, "unseen": 10}
 
         # The detector file scores as the run did, in the numbers it did.
-        _, card, _ = load_model(folder / "detector.safetensors", DETECTORS)
-        assert card["thresholds"] == result["thresholds"]
-        assert card["temperature"] == result["temperature"] > 0
-        assert set(card["spectra"]) == {"real", "seen"}
-        source, path, logit = (scores[name][tested][0] for name in ("source", "path", "logit"))
-        (scored,) = Detector.load(folder).predict(tmp_path / "faces" / source / path)
-        assert scored.logit == pytest.approx(logit, abs=1e-3)
-        assert card["precision"] == "auto"
+        _, card, _ = load_model(
+            folder / "detector.safetensors", DETECTORS, UPGRADES, pretrained=False
+        )
+        calibration = card["calibration"]
+        assert calibration["thresholds"] == result["thresholds"]
+        assert calibration["temperature"] == result["temperature"] > 0
+        assert calibration["offset"] == result["offset"] == 0
+        assert set(card["guard"]["spectra"]) == {"real", "seen"}
+        assert card["provenance"]["seed"] == 0
+        assert card["input"]["precision"] == "auto"
+        pairs = zip(scores["source"], scores["path"], strict=True)
+        paths = [tmp_path / "faces" / source / path for source, path in pairs]
+        predicted = [one.logit for one in Predictor.load(folder).predict(paths)]
+        assert predicted == scores["logit"].tolist()  # to the bit: one way to a score
 
         # TensorBoard
         events = EventAccumulator(str(folder)).Reload()
@@ -137,8 +167,8 @@ class TestARun:
         scores = read_scores(folder)
         pairs = zip(scores["source"], scores["path"], strict=True)
         paths = [tmp_path / "faces" / source / path for source, path in pairs]
-        got = [one.logit for one in Detector.load(folder).predict(paths)]
-        assert got == pytest.approx(scores["logit"].tolist(), abs=1e-4)
+        got = [one.logit for one in Predictor.load(folder).predict(paths)]
+        assert got == scores["logit"].tolist()
 
     def test_is_the_same_again_with_the_same_seed_and_another_with_another(
         self, run: Run, tmp_path: Path
@@ -150,26 +180,35 @@ class TestARun:
         assert not torch.equal(of["a"]["detector.score.weight"], of["c"]["detector.score.weight"])
 
     def test_never_looks_at_a_test_image_before_the_test(
-        self, run: Run, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        seen: dict[str, set[bytes]] = {"fit": set(), "test": set()}
-        stage = ["fit"]
-        read = PartImages.__getitem__
+        fitted: set[bytes] = set()
+        scored: set[bytes] = set()
+        read, score = PartImages.__getitem__, Scorer.score_rows
 
-        def recording(self: PartImages, place: Any) -> Any:  # noqa: ANN401
+        def reading(self: PartImages, place: Any) -> Any:  # noqa: ANN401
+            assert not scored  # the test comes last
             batch = read(self, place)
-            seen[stage[0]] |= {image.numpy().tobytes() for image in batch.images}
+            fitted.update(image.permute(1, 2, 0).numpy().tobytes() for image in batch.images)
             return batch
 
-        def testing(self: DetectorTask) -> None:
-            stage[0] = "test"
+        def scoring(self: Scorer, rows: Any) -> Any:  # noqa: ANN401
+            scored.update(row.tobytes() for row in rows)
+            return score(self, rows)
 
-        monkeypatch.setattr(PartImages, "__getitem__", recording)
-        monkeypatch.setattr(DetectorTask, "on_test_start", testing)
+        monkeypatch.setattr(PartImages, "__getitem__", reading)
+        monkeypatch.setattr(Scorer, "score_rows", scoring)
         assert run() == 0
-        assert len(seen["test"]) == 30
-        assert len(seen["fit"]) > 30
-        assert not seen["fit"] & seen["test"]
+        last = {"real": 30, "seen": 30, "unseen": 10}
+        tested = {
+            np.asarray(Image.open(tmp_path / "faces" / source / f"{row:03d}.png")).tobytes()
+            for source, count in last.items()
+            for row in range(count - 10, count)
+        }
+        assert len(tested) == 30
+        assert tested < scored
+        assert len(fitted) > 30
+        assert not fitted & tested
 
     def test_warns_of_nothing_a_user_could_not_act_on(
         self, run: Run, capfd: pytest.CaptureFixture[str]
@@ -272,12 +311,13 @@ class TestErrors:
 
         def breaking(self: DetectorTask, batch: Any, batch_idx: int) -> torch.Tensor:  # noqa: ANN401
             loss = step(self, batch, batch_idx)
+            assert loss is not None
             return loss * float("nan") if self.current_epoch == 1 and batch_idx == 1 else loss
 
         monkeypatch.setattr(DetectorTask, "training_step", breaking)
         assert run("name=x") == 1
         folder = tmp_path / "outputs" / "x"
-        assert re.search("loss .* epoch 2: lower learning_rate", capfd.readouterr().err)
+        assert re.search(r"loss .* epoch 2: lower model\.learning_rate", capfd.readouterr().err)
         assert "loss" in json.loads((folder / "failed.json").read_text())["error"]
         assert not (folder / "result.json").exists()
         for tensor in weights(folder).values():
@@ -287,13 +327,14 @@ class TestErrors:
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
-        step = DetectorTask.test_step
+        score = Scorer.scores
 
-        def breaking(self: DetectorTask, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-            step(self, batch, batch_idx)
-            self._scored[-1][1][0] = float("nan")
+        def breaking(self: Scorer, *given: Any, label: str) -> Any:  # noqa: ANN401
+            scores = score(self, *given, label=label)
+            scores[0] = np.nan if label == "test" else 0
+            return scores
 
-        monkeypatch.setattr(DetectorTask, "test_step", breaking)
+        monkeypatch.setattr(Scorer, "scores", breaking)
         assert run("name=x") == 1
         said = capfd.readouterr().err
         assert re.search(
@@ -353,13 +394,13 @@ class TestResume:
     )
     def test_is_refused_where_it_would_not_be_the_same_run(
         self,
+        complete: Path,
         more: list[str],
         said: str,
         run: Run,
         tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        assert run("name=x") == 0
         record = (tmp_path / "outputs" / "x" / ".hydra" / "overrides.yaml").read_text()
         capfd.readouterr()
         assert run("resume=outputs/x", *more, resume=True) == 1
@@ -368,9 +409,8 @@ class TestResume:
         assert (tmp_path / "outputs" / "x" / ".hydra" / "overrides.yaml").read_text() == record
 
     def test_a_folder_in_use_is_refused(
-        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, complete: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        assert run("name=x") == 0
         result = tmp_path / "outputs" / "x" / "result.json"
         before = result.read_bytes()
         assert run("name=x", "seed=5") == 1
@@ -382,9 +422,8 @@ class TestResume:
         assert not (tmp_path / "outputs" / "x" / "failed.json").exists()
 
     def test_other_images_than_it_began_with_are_refused_and_nothing_is_lost(
-        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, complete: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        assert run("name=x") == 0
         folder = tmp_path / "outputs" / "x"
         kept = {name: (folder / name).read_bytes() for name in ("result.json", "scores.parquet")}
         write_images(tmp_path / "faces" / "seen", 1, seed=99)
@@ -394,9 +433,8 @@ class TestResume:
         assert not (folder / "failed.json").exists()
 
     def test_a_run_that_was_moved_still_knows_its_best_epoch(
-        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, complete: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert run("name=x") == 0
         (tmp_path / "outputs" / "x").rename(tmp_path / "elsewhere")
         best = tmp_path / "elsewhere" / "checkpoints" / "best.ckpt"
         content = best.read_bytes()
@@ -411,8 +449,9 @@ class TestResume:
         assert weights(tmp_path / "elsewhere")
         assert best.read_bytes() == content
 
-    def test_what_a_kill_left_half_written_is_removed(self, run: Run, tmp_path: Path) -> None:
-        assert run("name=x") == 0
+    def test_what_a_kill_left_half_written_is_removed(
+        self, complete: Path, run: Run, tmp_path: Path
+    ) -> None:
         folder = tmp_path / "outputs" / "x"
         left = [
             folder / ".result.json.4711.unfinished",
@@ -430,7 +469,7 @@ class TestResume:
         [
             (FaceData, "setup"),
             (DetectorTask, "validation_step"),
-            (DetectorTask, "test_step"),
+            (Scorer, "scores"),
         ],
     )
     def test_stopped_anywhere_it_says_how_to_go_on_and_can(
@@ -460,12 +499,12 @@ class TestResume:
     @pytest.mark.parametrize("damage", ["cut", "flipped"])
     def test_a_damaged_checkpoint_is_told_and_the_one_before_offered(
         self,
+        complete: Path,
         damage: str,
         run: Run,
         tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        assert run("name=x") == 0
         last = tmp_path / "outputs" / "x" / "checkpoints" / "last.ckpt"
         content = bytearray(last.read_bytes())
         if damage == "cut":
@@ -480,13 +519,12 @@ class TestResume:
         assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
 
     def test_a_checkpoint_that_would_run_code_is_refused(
-        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, complete: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         class Bomb:
             def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
                 return os.mkdir, (str(tmp_path / "exploded"),)
 
-        assert run("name=x") == 0
         torch.save({"state_dict": Bomb()}, tmp_path / "outputs/x/checkpoints/last.ckpt")
         assert run("resume=outputs/x", "max_epochs=3", resume=True) == 1
         assert "corrupt" in capfd.readouterr().err
@@ -500,7 +538,7 @@ class TestResume:
         dying.write_text(
             "import os, runpy, signal, sys\n"
             f"sys.path.insert(0, {str(TRAIN.parent)!r})\n"
-            "from forensics.task import DetectorTask\n"
+            "from forensics.training.detector_task import DetectorTask\n"
             "step = DetectorTask.training_step\n"
             "def dying(self, batch, batch_idx):\n"
             "    if (self.current_epoch, batch_idx) == (2, 2):\n"
@@ -555,9 +593,10 @@ class TestSeveral:
         process = started(TRAIN, *sweep, "preprocess=noise", "seed=0,-1,0")
         said, _ = process.communicate()
         assert process.returncode == 1
-        assert "1_paper_noise_seed-1 failed: seed must be at least 0" in said
+        assert "1_paper_dcgan_discriminator_noise_seed-1 failed: seed must be at least 0" in said
         first, again = (
-            tmp_path / "outputs" / "sweep" / f"{job}_paper_noise_seed0" for job in (0, 2)
+            tmp_path / "outputs" / "sweep" / f"{job}_paper_dcgan_discriminator_noise_seed0"
+            for job in (0, 2)
         )
         # Nothing leaks from job to job.
         assert_equal(weights(first), weights(again))
@@ -570,7 +609,12 @@ class TestSeveral:
         monkeypatch.chdir(tmp_path)
         # Without BatchNorm, whose statistics are of each device's part on CPUs, the mean gradient
         # of two halves of a batch is that of the whole.
-        same = [*arguments, "learning_rate=1e-3", "model.channels=[8]", "trainer.precision=fp32"]
+        same = [
+            *arguments,
+            "model.learning_rate=1e-3",
+            "model.channels=[8]",
+            "trainer.precision=fp32",
+        ]
         for devices in (1, 2):
             process = started(TRAIN, *same, f"trainer.devices={devices}", f"name=on{devices}")
             said, _ = process.communicate()

@@ -4,19 +4,20 @@
 among all of them; writes planted.csv.
 """
 
+import argparse
 import csv
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from forensics.data.duplicates import near_duplicates, perceptual_hashes
-from forensics.data.images import decode, to_square
 from forensics.data.sources import open_source
 from forensics.evaluation.audit import PREPARATION
+from forensics.images.decode import decode
+from forensics.images.duplicates import near_duplicates, perceptual_hashes
+from forensics.images.geometry import to_square
 
 PLANTED = 300
 SIDE = PREPARATION.image_size
@@ -97,4 +98,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of photographs")
+    main(parser.parse_args().folder)

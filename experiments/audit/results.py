@@ -1,8 +1,8 @@
 """The checks of some audits as one table: ``python results.py TABLE.csv AUDIT_FOLDER...``."""
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 
@@ -35,4 +35,8 @@ def main(table_file: Path, folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path, help="csv file to write")
+    parser.add_argument("folder", nargs="+", type=Path, help="of an audit")
+    given = parser.parse_args()
+    main(given.table, given.folder)

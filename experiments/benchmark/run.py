@@ -35,11 +35,11 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from forensics import config, runs
-from forensics.config import TrainSettings
+from forensics.compute import in_bfloat16
 from forensics.data.datamodule import FaceData
 from forensics.data.sources import Preparation, open_source
-from forensics.precision import in_bfloat16
-from forensics.trainer import assemble_detector, build_trainer
+from forensics.training.settings import TrainSettings
+from forensics.training.trainer import assemble_detector, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -194,9 +194,14 @@ def train_ours(settings: TrainSettings, folder: Path) -> tuple[float, float]:
     """Fit as train.py does; images/s of its training batches, and seconds of all of it."""
     started = time.perf_counter()
     meter = Meter()
-    data, task, trainer = assemble_detector(settings, folder, meter)
+    data, task, trainer = assemble_detector(settings, config.flat(settings), folder, meter)
     trainer.fit(task, datamodule=data)
     return meter.images_per_second, time.perf_counter() - started
+
+
+def to_pixel_values(image: Tensor) -> Tensor:
+    """From [0, 1] to [0, 255], which detectors take; they normalise themselves."""
+    return image * 255
 
 
 class Loop(NamedTuple):
@@ -209,7 +214,7 @@ class Loop(NamedTuple):
     def on_resident_batch(self, arithmetic: Arithmetic) -> float:
         """The bare step on one random batch that is on the device already; images/s."""
         count, size = self.settings.batch_size, self.settings.dataset.image_size
-        images = torch.rand(count, 3, size, size, device=self.device) * 2 - 1
+        images = torch.rand(count, 3, size, size, device=self.device) * 255
         images = images.contiguous(memory_format=arithmetic.layout)
         labels = (torch.arange(count, device=self.device) % 2).float()
         return self._run(itertools.repeat((images, labels)), arithmetic)
@@ -220,7 +225,7 @@ class Loop(NamedTuple):
         steps = [
             transforms.Resize((size, size)),
             transforms.ToTensor(),
-            transforms.Normalize([0.5] * 3, [0.5] * 3),
+            transforms.Lambda(to_pixel_values),
         ]
         loader: DataLoader[Any] = DataLoader(
             ImageFolder(folder, transforms.Compose(steps)),
@@ -234,10 +239,10 @@ class Loop(NamedTuple):
     def _run(self, batches: Iterator[tuple[Tensor, Tensor]], arithmetic: Arithmetic) -> float:
         settings, device = self.settings, self.device
         pl.seed_everything(settings.seed, verbose=False)
-        detector = settings.detector.build(settings.dataset.image_size).train()
+        detector = settings.detector.build(settings.dataset.image_size, pretrained=False).train()
         detector = detector.to(device).to(memory_format=arithmetic.layout)
-        betas = (settings.betas[0], settings.betas[1])
-        optimizer = torch.optim.Adam(detector.parameters(), settings.learning_rate, betas)
+        optimizer = detector.optimizer()
+        assert optimizer is not None
         for step, (images, labels) in enumerate(itertools.islice(batches, WARM_UP + self.steps)):
             if step == WARM_UP:
                 started = now(device)

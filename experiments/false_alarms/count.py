@@ -4,16 +4,16 @@
 its thresholds, then tables, each named after its source. Prints the table of README.md.
 """
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from forensics.evaluation.metrics import wilson
-from forensics.scoring import Detector
+from forensics.evaluation.intervals import wilson
+from forensics.scoring import Predictor
 
 FIELDS = ("source", "n", "called", "count", "share", "low", "high")
 
@@ -41,9 +41,12 @@ def rows_of(table: Path, thresholds: dict[str, float]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Read the tables named on the command line after the detector."""
-    detector, *tables = sys.argv[1:]
-    thresholds = Detector.load(detector).card.thresholds
-    rows = [row for table in tables for row in rows_of(Path(table), thresholds)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    parser.add_argument("table", nargs="+", type=Path, help="that forensics predict wrote: parquet")
+    given = parser.parse_args()
+    thresholds = Predictor.load(given.detector).card.calibration.thresholds
+    rows = [row for table in given.table for row in rows_of(table, thresholds)]
     with (Path(__file__).parent / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()

@@ -5,17 +5,17 @@ Each rule makes one number of a spectrum's deviations from the nearest training 
 deviations; its limit is what one validation image in a hundred exceeds.
 """
 
+import argparse
 import csv
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.images import ResizeFilter
 from forensics.data.sources import Preparation, open_source
-from forensics.evaluation.spectra import STD_FLOOR, profiles
+from forensics.images.geometry import ResizeFilter
+from forensics.images.spectra import STD_FLOOR, profiles
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,9 @@ RULES: dict[str, Callable[[Floats], Floats]] = {
 
 def main() -> None:
     """Fit, set limits, count."""
-    root = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, help="holds a folder for each source")
+    root = parser.parse_args().root
 
     def of(name: str, part: slice) -> Floats:
         source = open_source(name, root / name, PREPARATION, Path("outputs/cache"))

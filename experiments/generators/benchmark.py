@@ -5,6 +5,7 @@ Each is measured at the settings of the study (README.md), in rounds, so that a 
 machine slows them all; nothing else should run.
 """
 
+import argparse
 import csv
 import statistics
 import tempfile
@@ -17,13 +18,13 @@ import hydra
 import pytorch_lightning as pl
 import torch
 
-from forensics import config, runs, sampling
-from forensics.config import GenerateSettings
+from forensics import config, runs
+from forensics.compute import in_bfloat16
 from forensics.data.faces import open_faces
-from forensics.generators import Gan
-from forensics.precision import in_bfloat16
-from forensics.preprocess import Draws
-from forensics.trainer import assemble_generator, pick_device
+from forensics.generators import Gan, sampling
+from forensics.preprocess.base import Draws
+from forensics.training.settings import GenerateSettings
+from forensics.training.trainer import assemble_generator, pick_device
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = {
@@ -109,7 +110,9 @@ def bare_steps(settings: GenerateSettings) -> float:
 def our_steps(settings: GenerateSettings, folder: Path) -> float:
     """Steps/s of generate.py's own pieces on a warm cache."""
     clock = Clock()
-    data, task, trainer = assemble_generator(settings, built(settings), folder, clock)
+    data, task, trainer = assemble_generator(
+        settings, config.flat(settings), built(settings), folder, clock
+    )
     trainer.fit(task, datamodule=data)
     return clock.rate
 
@@ -136,6 +139,7 @@ def our_samples(settings: GenerateSettings, folder: Path) -> float:
 
 def main() -> None:
     """Measure, print, write down."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     config.register()
     measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:

@@ -4,9 +4,9 @@
 writes ``quality.csv`` and ``<generator>.jpg`` beside this file.
 """
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ def main() -> None:
     """Read the folders named on the command line."""
     here = Path(__file__).parent
     rows = []
-    for folder in map(Path, sys.argv[1:]):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="+", type=Path, help="that generate.py has filled")
+    for folder in parser.parse_args().folder:
         rows.append(row_of(folder))
         sheet(folder).save(here / f"{rows[-1]['generator']}.jpg", quality=90)
     with (here / "quality.csv").open("w", newline="") as file:

@@ -5,18 +5,20 @@ them here: it was larger once, or JPEG. ``python experiments/match/histories.py 
 histories.csv: how well the audit's models of the pixels alone still tell the halves apart.
 """
 
+import argparse
 import csv
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from forensics.data.images import Match, ResizeFilter, decode, matched, recompressed, to_square
-from forensics.data.sources import list_images
 from forensics.evaluation.audit import resampling_traces
-from forensics.evaluation.quality import GIVE_AWAYS, Images, separability
+from forensics.evaluation.shortcuts import GIVE_AWAYS, separability
+from forensics.generators.collapse import Images
+from forensics.images.decode import decode
+from forensics.images.geometry import Match, ResizeFilter, matched, recompressed, to_square
+from forensics.images.listing import list_images
 
 IMAGES = 600
 SIDE = 128
@@ -47,7 +49,9 @@ HISTORIES: dict[str, Callable[[Image.Image], Images]] = {
 
 def main() -> None:
     """Plant each history in one half, match both, and measure."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of photographs")
+    folder = parser.parse_args().folder
     files = np.array([file.path for file in list_images(folder)])
     chosen = np.random.default_rng(0).permutation(files)[:IMAGES]
     images = [decode(folder / path, SIDE).pixels for path in chosen]

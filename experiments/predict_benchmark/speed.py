@@ -5,7 +5,6 @@
 
 import argparse
 import csv
-import dataclasses
 import logging
 import os
 import statistics
@@ -23,13 +22,23 @@ import torch
 from PIL import Image
 
 from forensics import runs
-from forensics.data.images import POLICY_VERSION, ResizeFilter, decode, to_square
-from forensics.data.sources import in_order
-from forensics.detectors.dcgan_discriminator import DcganDiscriminator
-from forensics.evaluation.spectra import profiles
+from forensics.checks import plain
+from forensics.compute import in_order
+from forensics.detectors.base import Schedule
+from forensics.detectors.card import (
+    Calibration,
+    DetectorCard,
+    Input,
+    Provenance,
+    SpectrumGuard,
+)
+from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.images.decode import POLICY_VERSION, decode
+from forensics.images.geometry import ResizeFilter, to_square
+from forensics.images.spectra import profiles
 from forensics.model_files import save_model
-from forensics.predict import predict
-from forensics.scoring import Card, Detector
+from forensics.scoring import Predictor
+from forensics.scoring.predict import predict
 
 log = logging.getLogger(__name__)
 
@@ -82,27 +91,26 @@ def write_detector(path: Path, channels: list[int], photographs: Sequence[Path])
     torch.manual_seed(0)
     rows = np.stack([square(photograph) for photograph in photographs])
     of_all = profiles(rows)
-    card = Card(
-        model="dcgan_discriminator",
-        model_settings={"channels": channels, "leaky_relu_slope": 0.2},
-        image_size=SIZE,
-        resize_filter="lanczos",
-        match="none",
-        decode_policy=POLICY_VERSION,
-        precision="auto",
-        thresholds={"source_0.05": 0.0, "source_0.01": -0.1},
-        temperature=1.0,
-        spectra={"real": {"mean": of_all.mean(0).tolist(), "std": of_all.std(0).tolist()}},
-        spectrum_limit=2.0,
-        real=["real"],
-        trained_on=["generated"],
-        preprocess="none",
-        toy=True,
-        version=None,
-        git_commit=None,
+    settings = DcganDiscriminatorSettings(
+        channels=channels,
+        leaky_relu_slope=0.2,
+        learning_rate=2e-4,
+        betas=[0.5, 0.999],
+        weight_decay=0.0,
+        schedule=Schedule.constant,
+        warmup_epochs=0.0,
     )
-    network = DcganDiscriminator(channels, 0.2).build(SIZE)
-    save_model(path, network, dataclasses.asdict(card))
+    spectra = {"real": {"mean": of_all.mean(0).tolist(), "std": of_all.std(0).tolist()}}
+    card = DetectorCard(
+        "dcgan_discriminator",
+        plain(settings),
+        None,
+        Input(SIZE, "lanczos", "none", POLICY_VERSION, "auto"),
+        Calibration({"source_0.05": 0.0, "source_0.01": -0.1}, 0.0, 1.0),
+        SpectrumGuard(spectra, 2.0),
+        Provenance(["real"], ["generated"], "none", True, 0, None, None),
+    )
+    save_model(path, settings.build(SIZE, pretrained=False), card.to_file())
     return path
 
 
@@ -153,7 +161,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
         figures["start to the end with one picture", "s"].append(cost.wall)
         figures["start to the end with one picture, of all cores", "CPU s"].append(cost.cpu)
 
-    detector = Detector.load(papers)
+    detector = Predictor.load(papers)
     for round_ in range(arguments.rounds):
         for kind, distinct in photographs.items():
             log.info("round %d, %s", round_ + 1, kind)

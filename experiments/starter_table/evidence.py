@@ -8,19 +8,17 @@ evidence.
 detector and writes ``evidence.csv`` beside this file.
 """
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from forensics.data.images import ResizeFilter
 from forensics.data.sources import Preparation, open_source
-from forensics.detectors import DETECTORS
-from forensics.model_files import load_model
-from forensics.runs import DETECTOR, read_result
+from forensics.images.geometry import ResizeFilter
+from forensics.runs import read_result
+from forensics.scoring import Predictor
 
 IMAGES = 300
 Images = NDArray[np.uint8]
@@ -45,12 +43,15 @@ def crossed(low: Images, high: Images, cycles_per_pixel: float) -> Images:
 def main() -> None:
     """Score the mixed images with the detectors of the runs named on the command line."""
     rows = []
-    for folder in map(Path, sys.argv[1:]):
-        detector, card, _ = load_model(folder / DETECTOR, DETECTORS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="+", type=Path, help="of a run")
+    for folder in parser.parse_args().folder:
+        predictor = Predictor.load(folder)
+        input_ = predictor.card.input
         settings = read_result(folder)["settings"]
         root = Path(settings["dataset"]["root"])
         preparation = Preparation(
-            card["image_size"], ResizeFilter(card["resize_filter"]), card["image_size"], 0.01
+            input_.image_size, ResizeFilter(input_.resize_filter), input_.image_size, 0.01
         )
         real, pggan, dcgan = (
             open_source(name, root / name, preparation, Path(settings["cache_dir"])).rows[-IMAGES:]
@@ -64,16 +65,14 @@ def main() -> None:
             mixed[f"real below {cut:.3f}, pggan above"] = crossed(real, pggan, cut)
             mixed[f"pggan below {cut:.3f}, real above"] = crossed(pggan, real, cut)
         for name, images in mixed.items():
-            batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-            with torch.inference_mode():
-                logits = detector(batch.float() / 127.5 - 1)
+            logits = predictor.scorer.score_rows(np.array(images))
             rows.append(
                 {
                     "run": folder.name,
                     "images": name,
                     "n": len(images),
-                    "share_called_real": round(float((logits >= 0).float().mean()), 4),
-                    "median_logit": round(float(logits.median()), 3),
+                    "share_called_real": round(float((logits >= 0).mean()), 4),
+                    "median_logit": round(float(np.median(logits)), 3),
                 }
             )
             print(*rows[-1].values(), sep="  ")

@@ -4,14 +4,14 @@
 and writes ``results.csv`` beside this file.
 """
 
+import argparse
 import csv
-import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from forensics.reports.study import Run
+from forensics.runs import read_result
 
 OF_PAIR = ("real", "generator", "seen", "n_real", "n_generated")
 METRICS = ("acc", "tpr", "tnr", "auroc")
@@ -19,9 +19,8 @@ METRICS = ("acc", "tpr", "tnr", "auroc")
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """One row for each pair and threshold of a run."""
-    whole = Run(folder)
-    result = whole.result
-    run = {"preprocess": whole.preprocess, "seed": whole.seed}
+    result = read_result(folder)
+    run = {"preprocess": result["preprocess"], "seed": result["settings"]["seed"]}
     rows = []
     for pair in result["pairs"]:
         for threshold in result["thresholds"]:
@@ -58,7 +57,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Read the folders named on the command line."""
-    rows = [row for folder in map(Path, sys.argv[1:]) for row in rows_of(folder)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="+", type=Path, help="of a run")
+    rows = [row for folder in parser.parse_args().folder for row in rows_of(folder)]
     rows.sort(key=lambda row: (not row["seen"], row["generator"], row["threshold"]))
     with Path(__file__).with_name("results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

@@ -1,8 +1,7 @@
 """Batches of prepared images, and what happens to them on the device."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,17 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from forensics.data.demo import build_demo
-from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.demo.build import build_demo
+from forensics.data.sources import Preparation, Source, open_source, rows_hash
 from forensics.data.splits import DatasetSettings, Part, Split, split_sources
 from forensics.errors import UserError
-from forensics.preprocess import Draws, Preprocess, Preprocessed
+from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
 log = logging.getLogger(__name__)
-
-
-Perturb = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
-"""From an image, ``(S, S, 3)``, and its position in a part of the split to an image."""
 
 
 class Place(NamedTuple):
@@ -38,7 +33,7 @@ class Batch(NamedTuple):
     """A batch on its way to the detector.
 
     Attributes:
-        images: ``(B, 3, H, W)``: uint8 grey levels until the device, then float in [-1, 1].
+        images: ``(B, 3, H, W)`` pixel values in [0, 255]: uint8 until the device, then float.
         labels: ``(B,)`` float, 1 for real and 0 for generated.
         positions: ``(B,)`` int64, each image's position in its part of the split.
         epoch: number of the epoch, from 0.
@@ -59,7 +54,9 @@ class ShuffledBatches(Sampler[Place]):
     one device would get. What is left over after the last full batch waits for another epoch.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int, devices: int) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int, rank: int = 0, devices: int = 1
+    ) -> None:
         self._count, self._batch_size, self._seed = count, batch_size, seed
         self._rank, self._devices = rank, devices
         self._epoch = 0
@@ -111,17 +108,10 @@ class PartImages(Dataset[Batch]):
         part: which images.
         sources: their sources.
         real_sources: how many of these, the first ones, are real.
-        perturb: what is done to each image, given its position in the part; None is nothing.
     """
 
-    def __init__(
-        self,
-        part: Part,
-        sources: list[Source],
-        real_sources: int,
-        perturb: Perturb | None = None,
-    ) -> None:
-        self._part, self._sources, self._perturb = part, sources, perturb
+    def __init__(self, part: Part, sources: list[Source], real_sources: int) -> None:
+        self._part, self._sources = part, sources
         self._labels = torch.from_numpy((part.source < real_sources).astype(np.float32))
 
     def __getitem__(self, place: Place) -> Batch:
@@ -129,8 +119,7 @@ class PartImages(Dataset[Batch]):
         positions = place.positions
         images = np.empty((len(positions), *self._sources[0].rows.shape[1:]), np.uint8)
         for image, position in zip(images, positions, strict=True):
-            row = self._sources[self._part.source[position]].rows[self._part.row[position]]
-            image[:] = row if self._perturb is None else self._perturb(row, int(position))
+            image[:] = self._sources[self._part.source[position]].rows[self._part.row[position]]
         for source in self._sources:
             source.forget_pages()
         where = torch.from_numpy(positions)
@@ -157,12 +146,10 @@ class FaceData(pl.LightningDataModule):
     Attributes (after `setup`):
         sources: the real sources, then the generated ones.
         split: which of their images train, validate and test.
-        perturb: what is done to tested images, which a caller may set; None is nothing.
     """
 
     sources: list[Source]
     split: Split
-    perturb: Perturb | None = None
 
     def __init__(
         self,
@@ -236,27 +223,15 @@ class FaceData(pl.LightningDataModule):
                 )
 
     def _hashes(self, *parts: Part) -> dict[str, str]:
-        hashes = {}
-        for position, source in enumerate(self.sources):
-            digest = hashlib.blake2b(digest_size=16)
-            for part in parts:
-                rows = part.row[part.source == position]
-                digest.update(len(rows).to_bytes(8))
-                for row in rows:
-                    digest.update(source.digests[row])
-            hashes[source.name] = digest.hexdigest()
-        return hashes
+        return {
+            source.name: rows_hash(source, *(part.of_source(position) for part in parts))
+            for position, source in enumerate(self.sources)
+        }
 
-    def images(self, part: Part, perturb: Perturb | None = None) -> PartImages:
-        """The images of a part as batches of raw grey levels."""
-        return PartImages(part, self.sources, len(self.settings.real), perturb)
-
-    def _loader(
-        self, part: Part, batches: Sampler[Place], perturb: Perturb | None = None
-    ) -> DataLoader[Batch]:
+    def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
         # No workers: copying mapped rows takes less time than handing them between processes.
         return DataLoader(
-            self.images(part, perturb),
+            PartImages(part, self.sources, len(self.settings.real)),
             batch_size=None,
             sampler=batches,
             pin_memory=torch.cuda.is_available(),
@@ -276,11 +251,12 @@ class FaceData(pl.LightningDataModule):
         part = self.split.validation
         return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The test part in order, perturbed if `perturb` is set."""
-        part = self.split.test
-        batches = OrderedBatches(len(part), self.batch_size, *self._place())
-        return self._loader(part, batches, self.perturb)
+    def prepared_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of the first epoch, preprocessed, as one device would get them all."""
+        part = self.split.train
+        for batch in self._loader(part, ShuffledBatches(len(part), self.batch_size, self._seed)):
+            batch = self.transfer_batch_to_device(batch, device, 0)
+            yield self.preprocess(batch).images, batch.labels
 
     def preprocess(self, batch: Batch) -> Preprocessed:
         """Do to a raw batch what training does to it, with the draws of its place."""
@@ -290,8 +266,7 @@ class FaceData(pl.LightningDataModule):
         return self._preprocess(images, draws)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Preprocess a training batch on the device and scale any batch to [-1, 1]."""
+        """Preprocess a training batch on the device; any other becomes float."""
         training = self.trainer is not None and self.trainer.training
         images = self.preprocess(batch).images if training else batch.images.float()
-        # In place: whole grey levels became a float tensor of their own.
-        return batch._replace(images=images.div_(127.5).sub_(1))
+        return batch._replace(images=images)

@@ -11,12 +11,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from forensics import checks
 from forensics.data.datamodule import Batch, PartImages, Place
-from forensics.data.demo import DEMO_SOURCES, build_demo
-from forensics.data.images import ResizeFilter
+from forensics.data.demo.artefacts import DEMO_SOURCES
+from forensics.data.demo.build import build_demo
 from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import Part
 from forensics.errors import UserError
+from forensics.images.geometry import ResizeFilter
 
 DEMO_FACES = 1400
 """As many as ``dataset=demo`` has reals, so that both share them."""
@@ -42,13 +44,9 @@ class FacesSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        for key in ("image_size", "min_side"):
-            if getattr(self, key) < 1:
-                raise UserError(f"dataset.{key} must be at least 1, not {getattr(self, key)}.")
-        if not 0 <= self.max_rejected_share <= 1:
-            raise UserError(
-                f"dataset.max_rejected_share must lie in [0, 1], not {self.max_rejected_share}."
-            )
+        checks.at_least(self, "dataset.", image_size=1, min_side=1)
+        share = self.max_rejected_share
+        checks.require(0 <= share <= 1, "dataset.max_rejected_share", share, "be in [0, 1]")
 
 
 def open_faces(name: str, settings: FacesSettings, cache_dir: Path) -> Source:

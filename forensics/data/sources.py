@@ -11,40 +11,27 @@ import logging
 import mmap
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from forensics.data.duplicates import Pairs, groups, near_duplicates, perceptual_hashes
-from forensics.data.images import (
-    POLICY_VERSION,
-    SUFFIXES,
-    Match,
-    RejectedImage,
-    ResizeFilter,
-    decode,
-    matched,
-    to_square,
-)
+from forensics.compute import in_order
 from forensics.errors import UserError
+from forensics.files import staged
+from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
+from forensics.images.duplicates import Pairs, groups, near_duplicates, perceptual_hashes
+from forensics.images.geometry import Match, ResizeFilter, matched, to_square
+from forensics.images.listing import ImageFile, as_text, list_images
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-R = TypeVar("R")
 
 _DIGEST_BYTES = 16
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
@@ -70,14 +57,6 @@ class Preparation(NamedTuple):
     match: Match = Match.none
 
 
-class ImageFile(NamedTuple):
-    """A file of a source, by what tells that it changed."""
-
-    path: str
-    bytes: int
-    mtime_ns: int
-
-
 class Source:
     """The prepared images of one folder, in the order of their relative paths.
 
@@ -85,7 +64,7 @@ class Source:
         name: the source's name.
         paths: relative paths of the accepted files, one a row.
         digests: 16-byte hashes of the rows' pixels: equal rows have equal ones.
-        hashes: ``(n,)`` by `forensics.data.duplicates.perceptual_hashes`.
+        hashes: ``(n,)`` by `forensics.images.duplicates.perceptual_hashes`.
         rejected: relative path and reason of each file that was left out.
         flagged: relative path and oddity of each file that was accepted all the same.
     """
@@ -132,30 +111,6 @@ class _CorruptCache(Exception):
     """What lies in the cache is not what was written there."""
 
 
-def list_images(folder: Path) -> list[ImageFile]:
-    """List the image files below a folder, sorted by relative path.
-
-    Hidden files and files without a suffix of `SUFFIXES` are passed over, and links are not
-    followed: they could lead anywhere. Nor are pipes and devices opened: they could have no end.
-
-    Raises:
-        OSError: if the folder cannot be read.
-    """
-
-    def walk(folder: str, prefix: str) -> Iterator[ImageFile]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
-                    continue
-                if entry.is_dir():
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
-                elif entry.is_file() and f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
-                    stat = entry.stat()
-                    yield ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
-
-    return sorted(walk(str(folder), ""))
-
-
 def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Path) -> Source:
     """Open the rows of a folder, building them first if they are not there or out of date.
 
@@ -197,11 +152,11 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
             with _locked(home / "lock", name):
                 source = _open(name, cache, size)
                 if source is None:
-                    _replace(
-                        home,
-                        cache,
-                        lambda to: _build(folder, files, preparation, to, f"prepare {name}"),
-                    )
+                    for outdated in home.iterdir():
+                        if outdated.is_dir():
+                            shutil.rmtree(outdated)
+                    with staged(cache) as unfinished:
+                        _build(folder, files, preparation, unfinished, f"prepare {name}")
                     source = Source(name, cache, size)
     except OSError as error:
         raise UserError(
@@ -287,25 +242,6 @@ class _locked:
         self._lock.release()
 
 
-def _replace(home: Path, cache: Path, build: Callable[[Path], None]) -> None:
-    """Build ``cache`` in one step, in place of whatever rows lie in ``home``.
-
-    Those are of the folder as it was before, or what a killed build left. A process that still
-    reads them keeps its mapping.
-    """
-    for left in home.iterdir():
-        if left.is_dir():
-            shutil.rmtree(left)
-    unfinished = home / "unfinished"
-    unfinished.mkdir()
-    try:
-        build(unfinished)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    unfinished.replace(cache)
-
-
 def _build(
     folder: Path, files: list[ImageFile], preparation: Preparation, unfinished: Path, label: str
 ) -> None:
@@ -351,9 +287,14 @@ def _build(
         _to_disk(out)
 
 
-def as_text(name: str) -> str:
-    """A file's name as it can be written, also where its bytes are no UTF-8."""
-    return name.encode(errors="backslashreplace").decode()
+def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
+    """A hash of some rows' pixels, list by list: equal for the same images in the same order."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for of_part in rows:
+        digest.update(len(of_part).to_bytes(8))
+        for row in of_part:
+            digest.update(source.digests[row])
+    return digest.hexdigest()
 
 
 def _to_disk(file: BinaryIO) -> None:
@@ -371,35 +312,6 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("rejected", pa.string()),
     pa.field("flag", pa.string()),
 ]
-
-
-def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[R]:
-    """Map over items on all cores, results in order, so many of them at once in memory.
-
-    Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
-    threads are as fast as two processes, which would have to import torch first.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        rest = iter(items)
-        pending = deque(pool.submit(work, item) for item in islice(rest, at_once))
-        try:
-            while pending:
-                yield pending.popleft().result()
-                pending.extend(pool.submit(work, item) for item in islice(rest, 1))
-        finally:  # who stops early does not wait for what nobody will read
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let each job of `in_order` that is begun inside compute with so many threads of torch's."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:

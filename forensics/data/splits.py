@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.images import Match, ResizeFilter
+from forensics import checks
 from forensics.data.sources import Source, repetitions
 from forensics.errors import UserError
+from forensics.images.geometry import Match, ResizeFilter
 
 
 @dataclass
@@ -63,46 +64,56 @@ class DatasetSettings:
             if names.count(name) > 1:
                 raise UserError(
                     f"The source {name} stands twice in dataset.real and dataset.generators: "
-                    "name each source once."
+                    "name each source once.",
+                    key="dataset.real" if name in self.real else "dataset.generators",
                 )
-            if not name or "/" in name or name.startswith("."):
-                raise UserError(
-                    f"{name!r} in dataset.real or dataset.generators is no source's name: give "
-                    "it a plain one and its folder with +dataset.folders.NAME=FOLDER."
-                )
+            key = "dataset.real" if name in self.real else "dataset.generators"
+            checks.source_name(key, name)
         self._check_known("folders", names)
-        for key in ("train_count", "test_count", "image_size", "min_side"):
-            if getattr(self, key) < 1:
-                raise UserError(f"dataset.{key} must be at least 1, not {getattr(self, key)}.")
-        if not 0 < self.validation_share < 1:
-            raise UserError(
-                f"dataset.validation_share must lie between 0 and 1, not {self.validation_share}."
-            )
-        if not 0 <= self.max_rejected_share <= 1:
-            raise UserError(
-                f"dataset.max_rejected_share must lie in [0, 1], not {self.max_rejected_share}."
-            )
+        checks.at_least(self, "dataset.", train_count=1, test_count=1, image_size=1, min_side=1)
+        share = self.validation_share
+        checks.require(0 < share < 1, "dataset.validation_share", share, "be between 0 and 1")
+        share = self.max_rejected_share
+        checks.require(0 <= share <= 1, "dataset.max_rejected_share", share, "be in [0, 1]")
 
     def _check_known(self, key: str, known: list[str]) -> None:
         for name in getattr(self, key):
             if name not in known:
                 raise UserError(
                     f"dataset.{key} names {name}, which is not among {', '.join(known)}: "
-                    "correct it, or add it to dataset.generators."
+                    "correct it, or add it to dataset.generators.",
+                    key=f"dataset.{key}",
                 )
 
     def check_training(self) -> None:
         """Refuse sources that no detector can be trained on, though one could be tested on them."""
-        for key in ("real", "generators", "train_on"):
+        for key in ("real", "generators"):
             if not getattr(self, key):
                 raise UserError(
                     f"dataset.{key} is empty: name at least one source, as in "
-                    f"dataset.{key}=[NAME]; a detector needs real and generated images."
+                    f"dataset.{key}=[NAME]; a detector needs real and generated images.",
+                    key=f"dataset.{key}",
                 )
         for name in self.train_on:
             if self.train_on.count(name) > 1:
-                raise UserError(f"dataset.train_on names {name} twice: name each source once.")
+                raise UserError(
+                    f"dataset.train_on names {name} twice: name each source once.",
+                    key="dataset.train_on",
+                )
         self._check_known("train_on", self.generators)
+
+    def check_classes(self, *, one_class: bool) -> None:
+        """Refuse to train without generated images, unless the detector learns from real ones.
+
+        Raises:
+            UserError: then.
+        """
+        if not self.train_on and not one_class:
+            raise UserError(
+                "dataset.train_on is empty: name at least one of dataset.generators, as in "
+                "dataset.train_on=[NAME], or take a model that learns from real images alone.",
+                key="dataset.train_on",
+            )
 
     def folder(self, name: str) -> Path:
         """Where a source lies."""
@@ -121,8 +132,18 @@ class Part:
     source: NDArray[np.int64]
     row: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[np.int64]]) -> "Part":
+        """The given rows of each source, in the order of the sources."""
+        source = np.repeat(np.arange(len(rows)), [len(of_source) for of_source in rows])
+        return cls(source, np.concatenate(rows).astype(np.int64))
+
     def __len__(self) -> int:
         return len(self.row)
+
+    def of_source(self, source: int) -> NDArray[np.int64]:
+        """The rows of one source, in order."""
+        return np.asarray(self.row[self.source == source])
 
     def count(self, source: int) -> int:
         """How many of the images are of one source."""
@@ -200,7 +221,7 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
 
     # The smallest number that both classes can share evenly among their sources, and how often
     # every source can give its part of that.
-    share = math.lcm(len(settings.real), len(settings.train_on))
+    share = math.lcm(len(settings.real), len(settings.train_on) or 1)
     times = min(len(rows) * len(peers[name]) // share for name, rows in candidates.items())
     validating = max(1, round(times * settings.validation_share))
     if times <= validating:
@@ -209,7 +230,8 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
             f"The source {name} has too few images to train and validate with "
             f"({len(candidates[name])} are left, {tested[name]} test and {dropped[name]} were "
             "dropped as copies): add images, or change dataset.train_count or "
-            "dataset.test_count."
+            "dataset.test_count.",
+            key=name,
         )
     # A stream of its own: those of the orders are seeded with (seed, epoch).
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
@@ -240,9 +262,4 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
                 f"{'or near-duplicates ' if settings.drop_near_duplicates else ''}of tested "
                 "images or of each other."
             )
-    return Split(_part(train), _part(validation), _part(test), dropped, notes)
-
-
-def _part(rows: list[NDArray[np.int64]]) -> Part:
-    source = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    return Part(source, np.concatenate(rows).astype(np.int64))
+    return Split(Part.of(train), Part.of(validation), Part.of(test), dropped, notes)

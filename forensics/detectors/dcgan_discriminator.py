@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from forensics.errors import UserError
+from forensics import checks
+from forensics.detectors.base import Detector, Optimization, to_unit_range
 
 
-class Detector(nn.Module):
+class DcganDiscriminator(Detector):
     """Convolutions 4x4 of stride 2, each halving the image, then one linear unit.
 
     BatchNorm follows every convolution but the first; activations are leaky ReLUs. Weights start
@@ -19,12 +20,19 @@ class Detector(nn.Module):
         image_size: height and width of the images, a multiple of 2 to the number of convolutions.
         channels: the convolutions' output channels, first to last.
         leaky_relu_slope: slope of the activations below 0.
+        optimization: settings of Adam.
 
     Source: arXiv 1902.11153, section 3; arXiv 1511.06434, section 3, for slope and weights.
     """
 
-    def __init__(self, image_size: int, channels: list[int], leaky_relu_slope: float) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        image_size: int,
+        channels: list[int],
+        leaky_relu_slope: float,
+        optimization: Optimization,
+    ) -> None:
+        super().__init__(optimization)
         layers: list[nn.Module] = []
         for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
             first = position == 0
@@ -33,21 +41,16 @@ class Detector(nn.Module):
             if not first:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(leaky_relu_slope, inplace=True))
-        self.features = nn.Sequential(*layers)
+        self.convolutions = nn.Sequential(*layers)
         side = image_size // 2 ** len(channels)
         self.score = nn.Linear(channels[-1] * side * side, 1)
         self.apply(_dcgan_weights)
-
-    @property
-    def last_feature_layer(self) -> nn.Module:
-        """What gives the last feature maps, ``(B, C, h, w)``: the last convolution, activated."""
-        return self.features
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images.
 
         Args:
-            images: ``(B, 3, H, W)`` float in [-1, 1], H = W = ``image_size``.
+            images: ``(B, 3, S, S)`` float in [0, 255], S = ``image_size``.
 
         Returns:
             ``(B,)`` float32 logits; above 0 means real.
@@ -57,6 +60,15 @@ class Detector(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.score(features.float())
         return logits.squeeze(1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Maps of the last convolution, activated, ``(B, C, h, w)``."""
+        maps: Tensor = self.convolutions(to_unit_range(images))
+        return maps
+
+    def saliency_layer(self) -> nn.Module:
+        """The last convolution, activated."""
+        return self.convolutions
 
 
 def _dcgan_weights(module: nn.Module) -> None:
@@ -68,9 +80,9 @@ def _dcgan_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-@dataclass
-class DcganDiscriminator:
-    """Settings of the paper's detector.
+@dataclass(kw_only=True)
+class DcganDiscriminatorSettings(Optimization):
+    """Settings of the paper's detector, beside those of Adam.
 
     Attributes:
         channels: output channels of the convolutions, first to last.
@@ -82,29 +94,25 @@ class DcganDiscriminator:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(
-                f"model.channels must be a list of numbers >= 1, such as [64,128,256,512], "
-                f"not {list(self.channels)}."
-            )
-        if not 0 <= self.leaky_relu_slope < 1:
-            raise UserError(
-                f"model.leaky_relu_slope must lie in [0, 1), not {self.leaky_relu_slope}."
-            )
+        super().__post_init__()
+        positive = bool(self.channels) and min(self.channels) >= 1
+        checks.require(positive, "model.channels", self.channels, "be numbers of at least 1")
+        slope = self.leaky_relu_slope
+        checks.require(0 <= slope < 1, "model.leaky_relu_slope", slope, "be in [0, 1)")
 
-    def build(self, image_size: int) -> nn.Module:
+    def build(self, image_size: int, *, pretrained: bool) -> DcganDiscriminator:
         """Make the network, with fresh weights from torch's global generator.
 
         Args:
             image_size: height and width of the images in pixels.
+            pretrained: of no effect: there are no pretrained weights.
 
         Raises:
             UserError: if the convolutions cannot halve ``image_size`` that often.
         """
-        if image_size % 2 ** len(self.channels):
-            raise UserError(
-                f"dataset.image_size must be a multiple of {2 ** len(self.channels)} for a "
-                f"detector of {len(self.channels)} convolutions (model.channels), "
-                f"not {image_size}."
-            )
-        return Detector(image_size, self.channels, self.leaky_relu_slope)
+        multiple = 2 ** len(self.channels)
+        halved = (
+            f"be a multiple of {multiple} for {len(self.channels)} convolutions (model.channels)"
+        )
+        checks.require(image_size % multiple == 0, "dataset.image_size", image_size, halved)
+        return DcganDiscriminator(image_size, self.channels, self.leaky_relu_slope, self)

@@ -5,7 +5,6 @@ the answer has shown nothing. Each check has a limit, and a verdict by it.
 """
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.data.datamodule import FaceData
-from forensics.data.duplicates import Pairs
-from forensics.data.images import Match, ResizeFilter
-from forensics.data.metadata import Metadata, read_metadata
 from forensics.data.sources import Preparation, Source, open_source, repetitions
 from forensics.errors import UserError
-from forensics.evaluation.quality import GIVE_AWAYS, Images, Undefined, separability
+from forensics.evaluation.shortcuts import GIVE_AWAYS, separability
+from forensics.generators.collapse import Images, Undefined
+from forensics.images.duplicates import Pairs
+from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.metadata import Metadata, read_metadata
+from forensics.training.settings import AuditMode
 
 Rows = NDArray[np.int64]
 Features = NDArray[Any]
@@ -46,14 +47,6 @@ is left of them in the pixels, the traits of pixels tell, which are measured aft
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I", "I;16")
-
-
-class AuditMode(StrEnum):
-    """What is done with what the audit before a training finds."""
-
-    warn = "warn"
-    fail = "fail"
-    off = "off"
 
 
 class Audited(NamedTuple):
@@ -97,7 +90,7 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
 
     def rows(position: int, *parts: str) -> Rows:
         found = (getattr(data.split, part) for part in parts)
-        return np.concatenate([part.row[part.source == position] for part in found])
+        return np.concatenate([part.of_source(position) for part in found])
 
     sources = [
         Audited(

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-
-from forensics.evaluation.metrics import sigmoid
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
 
 FALSE_ALARM_RATES = (0.05, 0.01)
 """Shares of real validation images that may be called generated."""
@@ -64,10 +64,55 @@ def fit_temperature(
         raise ValueError("a temperature needs validation images of both classes")
     logits = np.concatenate([real_logits, generated_logits]).astype(np.float64)
     targets = np.repeat([(n + 1) / (n + 2), 1 / (m + 2)], [n, m])
-    # NLL is convex in 1 / temperature: its slope rises, and is 0 at one place.
+
+    def slope(log_inverse: float) -> float:
+        return float(((expit(logits * math.exp(log_inverse)) - targets) * logits).sum())
+
+    # NLL is convex in 1 / temperature: its slope rises, and is 0 at one place at most.
     low, high = (math.log(1 / temperature) for temperature in TEMPERATURES[::-1])
-    for _ in range(60):
-        middle = (low + high) / 2
-        slope = ((sigmoid(logits * math.exp(middle)) - targets) * logits).sum()
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return math.exp(-middle)
+    if slope(low) >= 0:
+        return TEMPERATURES[1]
+    if slope(high) <= 0:
+        return TEMPERATURES[0]
+    return math.exp(-brentq(slope, low, high))
+
+
+def fit_platt(
+    real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating]
+) -> tuple[float, float]:
+    """Offset and temperature that give ``sigmoid((score - offset) / temperature)`` the least NLL.
+
+    For scores of any scale; the temperature is positive, because higher scores mean real.
+
+    Args:
+        real_scores: ``(n,)`` finite scores of real validation images.
+        generated_scores: ``(m,)`` finite scores of generated validation images.
+
+    Returns:
+        Offset and temperature; the latter at most 1000 standard deviations of the scores, where
+        they say nothing.
+
+    Raises:
+        ValueError: if a class has no image.
+
+    Source: Platt 1999, section 2.2.
+    """
+    n, m = len(real_scores), len(generated_scores)
+    if n == 0 or m == 0:
+        raise ValueError("a calibration needs validation images of both classes")
+    scores = np.concatenate([real_scores, generated_scores]).astype(np.float64)
+    targets = np.repeat([(n + 1) / (n + 2), 1 / (m + 2)], [n, m])
+    mean, std = scores.mean(), scores.std() or 1.0
+    standard = (scores - mean) / std
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, intercept = line
+        logits = slope * standard + intercept
+        residual = expit(logits) - targets
+        nll = np.logaddexp(0, logits) - targets * logits
+        return float(nll.sum()), np.array([(residual * standard).sum(), residual.sum()])
+
+    bounds = [(1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), (None, None)]
+    fitted = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, tol=1e-12)
+    slope, intercept = fitted.x
+    return float(mean - intercept * std / slope), float(std / slope)

@@ -1,15 +1,13 @@
-"""Single images of a test: the most wrongly judged, and where a detector's features put some."""
+"""Single images of a test: the most confident errors, and the features of some."""
 
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from torch import Tensor, nn
 
 from forensics.data.datamodule import FaceData
-from forensics.task import Scores
+from forensics.scoring.scorer import Scorer
 
 MISTAKES = 8
 """Images of each source on its sheet."""
@@ -18,19 +16,14 @@ SHOWN = 100
 """Images of each source in feature space."""
 
 COMPONENTS = 50
-_BLOCK = 64
 
 
-class Featured(Protocol):
-    """What every detector has besides its scores."""
+def mistakes(data: FaceData, scores: NDArray[np.floating]) -> dict[str, NDArray[np.uint8]]:
+    """The most confident errors among the tested images of each source, worst first, side by side.
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the last unit decides by, ``(B, ...)``."""
-        ...
-
-
-def mistakes(data: FaceData, test: Scores) -> dict[str, NDArray[np.uint8]]:
-    """The most wrongly judged tested images of each source, worst first, side by side.
+    Args:
+        data: whose test part was scored.
+        scores: of the test part, in its order.
 
     Returns:
         By source ``(S, 8 S, 3)``, narrower for fewer images.
@@ -38,28 +31,26 @@ def mistakes(data: FaceData, test: Scores) -> dict[str, NDArray[np.uint8]]:
     part = data.split.test
     sheets = {}
     for position, source in enumerate(data.sources):
-        of_source = np.flatnonzero(part.source[test.positions] == position)
-        logits = test.logits[of_source]
-        wrongness = -logits if position < len(data.settings.real) else logits
+        of_source = np.flatnonzero(part.source == position)
+        wrongness = scores[of_source] * (-1 if position < len(data.settings.real) else 1)
         worst = of_source[np.argsort(-wrongness, kind="stable")[:MISTAKES]]
-        rows = part.row[test.positions[worst]]
-        sheets[source.name] = np.concatenate([source.rows[row] for row in rows], axis=1)
+        sheets[source.name] = np.concatenate([source.rows[row] for row in part.row[worst]], axis=1)
     return sheets
 
 
 def feature_space(
-    data: FaceData, detector: nn.Module, seed: int
-) -> tuple[NDArray[np.uint8], dict[str, list[Any]]]:
-    """Where a detector puts some tested images before its last unit decides.
+    data: FaceData, scorer: Scorer, seed: int
+) -> tuple[NDArray[np.uint8], dict[str, list[Any]]] | None:
+    """Penultimate-layer features of some tested images.
 
     Args:
         data: whose tested images, the first ones of each source.
-        detector: one of `forensics.detectors`.
+        scorer: the detector.
         seed: of the randomised decomposition.
 
     Returns:
         The images, ``(n, S, S, 3)``, and columns source, path and features: the strongest
-        principal components of what the detector's ``features`` gives, at most 50.
+        principal components, at most 50. None for a detector without features.
 
     Source: arXiv 1902.11153, figure 3.
     """
@@ -67,18 +58,13 @@ def feature_space(
     columns: dict[str, list[Any]] = {"source": [], "path": []}
     images = []
     for position, source in enumerate(data.sources):
-        for row in test.row[test.source == position][:SHOWN]:
+        for row in test.of_source(position)[:SHOWN]:
             columns["source"].append(source.name)
             columns["path"].append(source.paths[row])
             images.append(source.rows[row])
     shown = np.stack(images)
-    device = next(detector.parameters()).device
-    blocks = []
-    with torch.inference_mode():
-        for start in range(0, len(shown), _BLOCK):
-            batch = torch.from_numpy(shown[start : start + _BLOCK]).permute(0, 3, 1, 2)
-            features = cast(Featured, detector).features(batch.to(device).float() / 127.5 - 1)
-            blocks.append(features.flatten(1).float().cpu().numpy())
-    matrix = np.concatenate(blocks)
+    matrix = scorer.features(shown)
+    if matrix is None:
+        return None
     pca = PCA(min(COMPONENTS, *matrix.shape), svd_solver="randomized", random_state=seed)
     return shown, columns | {"features": list(pca.fit_transform(matrix))}

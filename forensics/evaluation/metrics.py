@@ -1,10 +1,10 @@
 """Metrics of one pair of a real and a generated source, with 95 % intervals.
 
 ACC, TPR and TNR are proportions, and theirs are Wilson's and, for ACC, Newcombe's way to combine
-two of those. A bootstrap would give them an interval of no width at 0 and at 100 %, just where
-detectors of generated images end up. Everything else has a percentile bootstrap over images,
-drawn within each class; a weighting of the images stands for each resample, so that one
-vectorised function serves the sample itself and all its resamples.
+two of those; AUROC's is DeLong's on the logit scale. A bootstrap would give them an interval of no
+width at 0 and at 100 %, just where detectors of generated images end up. Everything else has a
+percentile bootstrap over images, drawn within each class; a weighting of the images represents each
+resample, so that one vectorised function serves the sample itself and all its resamples.
 
 Here, as everywhere, real is the positive class; AP is the one metric of the generated class.
 """
@@ -14,24 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.metrics import roc_curve
 
-Floats = NDArray[np.float64]
+from forensics.evaluation.intervals import Floats, auroc_interval, widened, wilson
 
-Z_95 = 1.959963984540054
+AT_THRESHOLD = ("acc", "tpr", "tnr")
+"""Metrics of `at_threshold`, in the order of tables; those of `ranking` are `RANKING`."""
 CALIBRATION_BINS = 15
 _RESAMPLES_AT_ONCE = 4_000_000
-
-
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion.
-
-    Source: Wilson 1927, as in Brown, Cai and DasGupta 2001, equation 4.
-    """
-    share = successes / count
-    centre = share + Z_95**2 / (2 * count)
-    half = Z_95 * np.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2))
-    scale = 1 + Z_95**2 / count
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
 def at_threshold(
@@ -60,7 +51,7 @@ def at_threshold(
     for name, (successes, count) in right.items():
         if count == 0:
             of_class = "real" if name == "tpr" else "generated"
-            metrics |= _undefined(name, f"no {of_class} image")
+            metrics |= undefined(name, f"no {of_class} image")
             continue
         share = successes / count
         low, high = wilson(successes, count)
@@ -69,13 +60,14 @@ def at_threshold(
         variance_below += (weight * (share - low)) ** 2
         variance_above += (weight * (high - share)) ** 2
     if total == 0:
-        return metrics | _undefined("acc", "no image")
+        return metrics | undefined("acc", "no image")
     acc = sum(successes for successes, _ in right.values()) / total
     interval = [max(0.0, acc - variance_below**0.5), min(1.0, acc + variance_above**0.5)]
     return {"acc": acc, "acc_interval": interval} | metrics
 
 
-def _undefined(name: str, reason: str) -> dict[str, Any]:
+def undefined(name: str, reason: str) -> dict[str, Any]:
+    """A metric that is not defined, and why."""
     return {name: None, f"{name}_interval": None, f"{name}_reason": reason}
 
 
@@ -152,17 +144,12 @@ def _ece(images: _Weighted) -> Floats:
     Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, of the positive class's probability.
     """
     ranked, weights, _, _ = images
-    probabilities = sigmoid(ranked.logits)
+    probabilities = expit(ranked.logits)
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     # The bins of sorted logits are sorted: each is one stretch.
     starts = np.flatnonzero(np.r_[True, np.diff(bins) > 0])
     gaps = np.add.reduceat(weights * (probabilities - ranked.labels), starts, axis=1)
     return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
-
-
-def sigmoid(logits: NDArray[np.floating]) -> Floats:
-    """Probability of real from logits, without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
 
 
 _RANKING: dict[str, Callable[[_Weighted], Floats]] = {
@@ -171,6 +158,8 @@ _RANKING: dict[str, Callable[[_Weighted], Floats]] = {
     "eer": _eer,
     "ece": _ece,
 }
+RANKING = tuple(_RANKING)
+"""Metrics of `ranking`, in the order of tables."""
 
 
 def ranking_values(
@@ -202,7 +191,7 @@ def ranking(
     seed: int,
     resamples: int = 1000,
 ) -> dict[str, Any]:
-    """AUROC, AP of the generated class, EER and ECE with bootstrap intervals.
+    """AUROC, AP of the generated class, EER and ECE with intervals.
 
     Args:
         real_logits: ``(n,)`` finite logits of real images.
@@ -212,16 +201,18 @@ def ranking(
 
     Returns:
         ``auroc``, ``ap_generated``, ``eer``, ``ece``, and for each ``<name>_interval`` as
-        ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing.
+        ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing. Those
+        of AUROC are `auroc_interval`'s, the others a bootstrap's or, where no resample differs,
+        as wide as a share's in the smaller class.
     """
     n, m = len(real_logits), len(generated_logits)
     if n == 0 or m == 0:
         reason = f"needs both classes, no {'real' if n == 0 else 'generated'} image"
-        return {k: v for name in _RANKING for k, v in _undefined(name, reason).items()}
+        return {k: v for name in _RANKING for k, v in undefined(name, reason).items()}
     ranked = _ranked(real_logits, generated_logits)
     values = _values(ranked)
     generator = np.random.default_rng(seed)
-    resampled: dict[str, list[Floats]] = {name: [] for name in _RANKING}
+    resampled: dict[str, list[Floats]] = {name: [] for name in _RANKING if name != "auroc"}
     at_once = max(1, _RESAMPLES_AT_ONCE // (n + m))
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
@@ -233,13 +224,19 @@ def ranking(
                 drawn = generator.integers(0, len(places), len(places))
                 row[places] = np.bincount(drawn, minlength=len(places))
         resample = ranked.weighted(weights)
-        for name, metric in _RANKING.items():
-            resampled[name].append(metric(resample))
-    metrics: dict[str, Any] = {}
-    for name, value in values.items():
-        low, high = np.percentile(np.concatenate(resampled[name]), [2.5, 97.5])
-        metrics |= {name: value, f"{name}_interval": [float(low), float(high)]}
-    return metrics
+        for name, of_resamples in resampled.items():
+            of_resamples.append(_RANKING[name](resample))
+    intervals = {"auroc": auroc_interval(real_logits, generated_logits)}
+    for name, of_resamples in resampled.items():
+        every = np.concatenate(of_resamples)
+        low, high = np.percentile(every, [2.5, 97.5]).tolist()
+        same = np.ptp(every) < 1e-12
+        intervals[name] = widened(values[name], min(n, m)) if same else (low, high)
+    return {
+        key: value
+        for name in _RANKING
+        for key, value in ((name, values[name]), (f"{name}_interval", list(intervals[name])))
+    }
 
 
 def oracle_threshold(
@@ -254,12 +251,13 @@ def oracle_threshold(
         generated_logits: ``(m,)`` finite logits of generated images, m > 0.
     """
     logits = np.concatenate([real_logits, generated_logits])
-    ranked = _Ranked(logits, np.arange(len(logits)) < len(real_logits))
-    _, _, real, generated = ranked.weighted(np.ones((1, len(logits))))
-    # Below the first group, then above each: what lies from there on is called real.
-    rates = np.r_[1, 1 - real[0] / real[0, -1] + generated[0] / generated[0, -1]]
-    edges = np.r_[np.unique(logits), np.nextafter(logits.max(), np.inf, dtype=logits.dtype)]
-    return float(edges[np.argmax(rates)])
+    called_real, found, thresholds = roc_curve(
+        np.arange(len(logits)) < len(real_logits), logits, drop_intermediate=False
+    )
+    # Its first point calls nothing real; the last of the best ones calls most real.
+    best = len(thresholds) - 1 - np.argmax((found - called_real)[::-1])
+    above_all = np.nextafter(logits.max(), np.inf, dtype=logits.dtype)
+    return float(above_all if best == 0 else thresholds[best])
 
 
 def reliability(
@@ -271,7 +269,7 @@ def reliability(
         Of each bin that holds an image: ``probability``, the mean probability of real;
         ``share_real``; and ``n``.
     """
-    probabilities = sigmoid(np.concatenate([real_logits, generated_logits]))
+    probabilities = expit(np.concatenate([real_logits, generated_logits]))
     labels = np.arange(len(probabilities)) < len(real_logits)
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [

@@ -1,18 +1,30 @@
 """From scores to what ``result.json`` says of them."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from forensics.data.datamodule import FaceData
+from forensics.data.sources import Source
 from forensics.data.splits import Part
+from forensics.detectors.card import Calibration, SpectrumGuard
 from forensics.errors import UserError
-from forensics.evaluation.calibration import FALSE_ALARM_RATES, fit_temperature, source_threshold
-from forensics.evaluation.metrics import at_threshold, ranking, sigmoid
-from forensics.evaluation.spectra import nearest, profiles
-from forensics.task import Scores
+from forensics.evaluation.calibration import (
+    FALSE_ALARM_RATES,
+    fit_platt,
+    fit_temperature,
+    source_threshold,
+)
+from forensics.evaluation.intervals import auroc_interval
+from forensics.evaluation.metrics import at_threshold, ranking, ranking_values, undefined
+from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.perturbations import PERTURBATIONS, perturb
+from forensics.images.spectra import nearest, profiles
+from forensics.scoring.scorer import Scorer
 
 PROFILED_IMAGES = 1000
 """At most so many of a source: their mean and spread hardly change with more."""
@@ -20,149 +32,261 @@ UNLIKE_SHARE = 0.01
 """Share of the validation images whose spectra count as unlike those of training."""
 
 
-def part_columns(data: FaceData, part: str, scores: Scores) -> dict[str, list[Any]]:
-    """Scores of one part of the split as columns source, path, label and logit.
-
-    Args:
-        data: whose split the scores are of.
-        part: ``validation`` or ``test``.
-        scores: of that part.
-
-    Raises:
-        UserError: if a logit is not finite; it names the images.
-    """
-    images: Part = getattr(data.split, part)
-    columns: dict[str, list[Any]] = {"source": [], "path": [], "label": [], "logit": []}
-    for source, row, logit in zip(
-        images.source[scores.positions], images.row[scores.positions], scores.logits, strict=True
-    ):
-        columns["source"].append(data.sources[source].name)
-        columns["path"].append(data.sources[source].paths[row])
-        columns["label"].append(int(source < len(data.settings.real)))
-        columns["logit"].append(logit)
-    broken = np.flatnonzero(~np.isfinite(columns["logit"]))
-    if len(broken):
-        first = [f"{columns['source'][i]}/{columns['path'][i]}" for i in broken[:5]]
-        raise UserError(
-            f"{len(broken)} images got a score that is no finite number, the first "
-            f"{', '.join(first)}: train again with a lower learning_rate."
-        )
-    return columns
+Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""From an image, ``(S, S, 3)``, and its row in its source to an image."""
 
 
-def score_columns(data: FaceData, validation: Scores, test: Scores) -> dict[str, Any]:
-    """Scores of both parts as columns source, path, split, label and logit.
-
-    Raises:
-        UserError: if a logit is not finite; it names the images.
-    """
-    parts = {"validation": validation, "test": test}
-    columns = {name: part_columns(data, name, scores) for name, scores in parts.items()}
-    merged = {
-        key: columns["validation"][key] + columns["test"][key] for key in columns["validation"]
-    }
-    return merged | {
-        "split": [name for name, scores in parts.items() for _ in range(len(scores.logits))]
-    }
-
-
-class Scored(NamedTuple):
-    """The tested images of one source.
+class SourceScores(NamedTuple):
+    """Scores of the tested images of one source.
 
     Attributes:
         name: the source's.
         real: whether they are real.
         seen: whether the detector was trained on the source.
-        logits: ``(n,)`` finite, one an image.
+        scores: ``(n,)`` finite, one an image.
     """
 
     name: str
     real: bool
     seen: bool
-    logits: NDArray[np.floating]
+    scores: NDArray[np.floating]
 
 
-def scored_sources(data: FaceData, test: Scores) -> list[Scored]:
-    """The scores of a test part by their sources."""
-    settings = data.settings
-    owner = data.split.test.source[test.positions]
-    return [
-        Scored(
-            source.name,
-            position < len(settings.real),
-            source.name in (*settings.real, *settings.train_on),
-            test.logits[owner == position],
-        )
-        for position, source in enumerate(data.sources)
-    ]
+def score_part(
+    scorer: Scorer,
+    sources: Sequence[Source],
+    part: Part,
+    label: str,
+    change: Change = lambda image, row: image,
+) -> NDArray[np.float32]:
+    """Score some images of some sources.
 
-
-def calibrate(data: FaceData, validation: Scores) -> tuple[dict[str, float], float]:
-    """What turns logits into verdicts and probabilities, from validation images alone.
+    Args:
+        scorer: the detector.
+        sources: the sources of ``part``.
+        part: which of their images.
+        label: of the progress.
+        change: what is done to each image before.
 
     Returns:
-        Thresholds as logits, by name: ``0.5`` and ``source_<share of validation reals below>``;
-        then the temperature.
+        ``(n,)``, in the order of ``part``.
+
+    Raises:
+        UserError: if a score is not finite; it names the images.
     """
-    real = data.split.validation.source[validation.positions] < len(data.settings.real)
-    reals, generated = validation.logits[real], validation.logits[~real]
-    thresholds = {"0.5": 0.0}
-    thresholds |= {f"source_{rate}": source_threshold(reals, rate) for rate in FALSE_ALARM_RATES}
-    return thresholds, fit_temperature(reals, generated)
+
+    def image(position: int) -> NDArray[np.uint8]:
+        row = int(part.row[position])
+        return change(sources[part.source[position]].rows[row], row)
+
+    scores = scorer.scores(len(part), image, label=label)
+    for source in sources:
+        source.forget_pages()
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        owners = ((sources[part.source[i]], part.row[i]) for i in broken[:5])
+        first = ", ".join(f"{source.name}/{source.paths[row]}" for source, row in owners)
+        raise UserError(
+            f"{len(broken)} images got a score that is no finite number, the first {first}: train "
+            "again with a lower model.learning_rate.",
+            key="model.learning_rate",
+        )
+    return scores
 
 
-def training_spectra(data: FaceData) -> tuple[dict[str, dict[str, list[float]]], float]:
+def score_perturbed(
+    scorer: Scorer,
+    sources: Sequence[Source],
+    part: Part,
+    names: Sequence[str],
+    seed: int,
+    match: Match,
+    filter_: ResizeFilter,
+) -> dict[tuple[str, float], NDArray[np.float32]]:
+    """Score some images again under each perturbation, at each of its strengths.
+
+    Args:
+        scorer: the detector.
+        sources: the sources of ``part``.
+        part: which of their images.
+        names: of `forensics.images.perturbations.PERTURBATIONS`.
+        seed: of what is drawn.
+        match: the handling of all images, repeated after the perturbation.
+        filter_: of that handling.
+
+    Returns:
+        As `score_part`, by perturbation and strength.
+    """
+    return {
+        (name, strength): score_part(
+            scorer,
+            sources,
+            part,
+            f"test, {name} {strength:g}",
+            perturb(name, strength, seed, match, filter_),
+        )
+        for name in names
+        for strength in PERTURBATIONS[name].strengths
+    }
+
+
+def perturbed_columns(
+    sources: Sequence[Source], real: Collection[str], part: Part,
+    scores: Mapping[tuple[str, float], NDArray[np.floating]],
+) -> dict[str, list[Any]]:  # fmt: skip
+    """What `score_perturbed` gave as columns: `score_columns`, perturbation and strength."""
+    columns: dict[str, list[Any]] = defaultdict(list)
+    for (name, strength), of_strength in scores.items():
+        tested = score_columns(sources, real, "test", part, of_strength)
+        tested |= {"perturbation": [name] * len(part), "strength": [strength] * len(part)}
+        for column, values in tested.items():
+            columns[column] += values
+    return columns
+
+
+def score_columns(
+    sources: Sequence[Source], real: Collection[str], split: str, part: Part,
+    scores: NDArray[np.floating],
+) -> dict[str, list[Any]]:  # fmt: skip
+    """Scores as columns source, path, split, label and logit.
+
+    Args:
+        sources: the sources of ``part``.
+        real: names of those that are real.
+        split: the part's name.
+        part: which images were scored.
+        scores: theirs.
+    """
+    owners = [sources[position] for position in part.source]
+    return {
+        "source": [source.name for source in owners],
+        "path": [source.paths[row] for source, row in zip(owners, part.row, strict=True)],
+        "split": [split] * len(part),
+        "label": [int(source.name in real) for source in owners],
+        "logit": scores.tolist(),
+    }
+
+
+def by_source(
+    sources: Sequence[Source], real: Collection[str], seen: Collection[str], part: Part,
+    scores: NDArray[np.floating],
+) -> list[SourceScores]:  # fmt: skip
+    """The scores of a part by their sources; arguments as in `score_columns`."""
+    return [
+        SourceScores(source.name, source.name in real, source.name in seen,
+                     scores[part.source == position])
+        for position, source in enumerate(sources)
+    ]  # fmt: skip
+
+
+def calibrate(
+    real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating], *, centred: bool
+) -> Calibration:
+    """Fit what turns scores into verdicts and probabilities to validation images alone.
+
+    Args:
+        real_scores: ``(n,)`` of real validation images.
+        generated_scores: ``(m,)`` of generated ones; without any there are no probabilities.
+        centred: the scores are logits, whose offset is 0.
+
+    Returns:
+        Thresholds by name: ``0.5``, where the probability is, if there is one, and
+        ``source_<false-positive rate on validation real images>``.
+    """
+    thresholds = {
+        f"source_{rate}": source_threshold(real_scores, rate) for rate in FALSE_ALARM_RATES
+    }
+    if not len(generated_scores):
+        return Calibration(thresholds, None, None)
+    offset, temperature = (
+        (0.0, fit_temperature(real_scores, generated_scores))
+        if centred
+        else fit_platt(real_scores, generated_scores)
+    )
+    return Calibration({"0.5": offset} | thresholds, offset, temperature)
+
+
+def against_chance(
+    real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating]
+) -> dict[str, Any]:
+    """How well the validation images are ranked: if no better than by chance, nothing was learnt.
+
+    Args:
+        real_scores: ``(n,)`` of real validation images.
+        generated_scores: ``(m,)`` of generated ones.
+
+    Returns:
+        ``auroc`` of all real against all generated validation images; ``interval``, its 95 %
+        interval over images; ``chance``, whether that reaches down to 0.5. All None with a
+        ``reason`` where a class is missing.
+    """
+    if len(real_scores) == 0 or len(generated_scores) == 0:
+        missing = "real" if len(real_scores) == 0 else "generated"
+        reason = f"no {missing} validation image"
+        return {"auroc": None, "interval": None, "chance": None, "reason": reason}
+    low, high = auroc_interval(real_scores, generated_scores)
+    auroc = ranking_values(real_scores, generated_scores)["auroc"]
+    return {"auroc": auroc, "interval": [low, high], "chance": low <= 0.5}
+
+
+def training_spectra(data: FaceData) -> SpectrumGuard:
     """How the spectra of training images look, to know images unlike them.
 
     Returns:
         By source that was trained on, ``mean`` and ``std`` of the radial profiles of some training
-        images; then the distance, as `forensics.evaluation.spectra.nearest` has it, that one
+        images; then the distance, as `forensics.images.spectra.nearest` has it, that one
         validation image in a hundred exceeds.
     """
     spectra: dict[str, dict[str, list[float]]] = {}
     for position, source in enumerate(data.sources):
-        rows = data.split.train.row[data.split.train.source == position]
+        rows = data.split.train.of_source(position)
         if len(rows):
             of_source = profiles(source.rows[rows[:PROFILED_IMAGES]])
             mean, std = of_source.mean(axis=0), of_source.std(axis=0)
             spectra[source.name] = {"mean": mean.tolist(), "std": std.tolist()}
-    held_out = data.split.validation
     distances: list[float] = []
     for position, source in enumerate(data.sources):
-        rows = held_out.row[held_out.source == position]
+        rows = data.split.validation.of_source(position)
         if len(rows):
             of_source = profiles(source.rows[rows[:PROFILED_IMAGES]])
             distances.extend(nearest(of_source, spectra))
-    return spectra, float(np.quantile(distances, 1 - UNLIKE_SHARE))
+    return SpectrumGuard(spectra, float(np.quantile(distances, 1 - UNLIKE_SHARE)))
 
 
 def measure(
-    scored: Sequence[Scored], thresholds: Mapping[str, float], temperature: float, seed: int
+    scored: Sequence[SourceScores], calibration: Calibration, seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All metrics of some tested sources.
 
     Args:
         scored: real and generated ones, in any number.
-        thresholds: logits by name.
-        temperature: turns logits into the probabilities whose calibration is measured.
+        calibration: thresholds, and the probabilities whose own calibration is measured.
         seed: of the bootstrap.
 
     Returns:
         A list of every source and one of every pair of a real and a generated one.
     """
     none = np.empty(0, np.float32)
+
+    def scaled(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        # In float64, where the division keeps every order that float32 had.
+        offset, temperature = calibration.offset or 0.0, calibration.temperature or 1.0
+        return (scores.astype(np.float64) - offset) / temperature
+
     sources = []
     for source in scored:
-        reals, generated = (source.logits, none) if source.real else (none, source.logits)
+        reals, generated = (source.scores, none) if source.real else (none, source.scores)
         rate = "tpr" if source.real else "tnr"
         row: dict[str, Any] = {
             "source": source.name,
             "real": source.real,
             "seen": source.seen,
-            "n": len(source.logits),
-            "mean_probability_real": float(sigmoid(source.logits / temperature).mean()),
+            "n": len(source.scores),
+            "mean_probability_real": None
+            if calibration.temperature is None
+            else float(expit(scaled(source.scores)).mean()),
         }
-        for name, threshold in thresholds.items():
+        for name, threshold in calibration.thresholds.items():
             at = at_threshold(reals, generated, threshold)
             row |= {f"{rate}_at_{name}": at[rate]}
             row |= {f"{rate}_at_{name}_interval": at[f"{rate}_interval"]}
@@ -170,22 +294,21 @@ def measure(
     pairs = []
     for real in (source for source in scored if source.real):
         for generator in (source for source in scored if not source.real):
-            # In float64, where the division keeps every order that float32 had.
-            reals, generated = (
-                source.logits.astype(np.float64) / temperature for source in (real, generator)
-            )
+            ranks = ranking(scaled(real.scores), scaled(generator.scores), seed)
+            if calibration.temperature is None:
+                ranks |= undefined("ece", "scores have no probability")
             pairs.append(
                 {
                     "real": real.name,
                     "generator": generator.name,
                     "seen": generator.seen,
-                    "n_real": len(real.logits),
-                    "n_generated": len(generator.logits),
-                    "ranking": ranking(reals, generated, seed),
+                    "n_real": len(real.scores),
+                    "n_generated": len(generator.scores),
+                    "ranking": ranks,
                 }
                 | {
-                    f"at_{name}": at_threshold(real.logits, generator.logits, threshold)
-                    for name, threshold in thresholds.items()
+                    f"at_{name}": at_threshold(real.scores, generator.scores, threshold)
+                    for name, threshold in calibration.thresholds.items()
                 }
             )
     return sources, pairs

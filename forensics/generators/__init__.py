@@ -2,13 +2,16 @@
 
 from typing import Protocol
 
+from torch import Tensor
+
 from forensics.generators.dcgan import DcganSettings
 from forensics.generators.gan import Gan
 from forensics.generators.hub_pggan import HubPggan, HubPgganSettings
 from forensics.generators.pggan import PgganSettings
 from forensics.generators.wgan_gp import WganGpSettings
+from forensics.model_files import Content, Upgrade
 
-__all__ = ["GENERATORS", "Gan", "GeneratorSettings", "HubPggan"]
+__all__ = ["GENERATORS", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan"]
 
 
 class GeneratorSettings(Protocol):
@@ -26,3 +29,15 @@ GENERATORS: dict[str, type] = {
     "hub_pggan": HubPgganSettings,
 }
 """The options of ``conf/generator`` and their settings; add one's own before training."""
+
+
+def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """A section for the network."""
+    sections = {"name": "model", "settings": "model_settings", "image_size": "image_size"}
+    network = {name: content[key] for name, key in sections.items()}
+    rest = {key: value for key, value in content.items() if key not in sections.values()}
+    return rest | {"format": 2, "network": network}, tensors
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1}
+"""By format, how a generator file of it becomes one of the next."""

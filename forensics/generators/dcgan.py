@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from forensics.generators.gan import Gan, check_adam, check_least, doublings, frozen
+from forensics import checks
+from forensics.generators.gan import Gan, doublings, frozen
 
 
 class Generator(nn.Module):
@@ -110,8 +111,8 @@ class DcganSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        check_least(1, latent_size=self.latent_size, width=self.width)
-        check_adam(self.learning_rate, self.betas)
+        checks.at_least(self, "generator.", latent_size=1, width=1)
+        checks.adam(self, "generator.")
 
     def build(self, image_size: int) -> Gan:
         """Make both networks, with fresh weights from torch's global generator.

@@ -153,23 +153,7 @@ def doublings(image_size: int, least: int) -> int:
     return int(math.log2(image_size)) - 2
 
 
-def check_least(least: int, **values: int) -> None:
-    """Refuse settings of a generator that are below ``least``."""
-    for key, value in values.items():
-        if value < least:
-            raise UserError(f"generator.{key} must be at least {least}, not {value}.")
-
-
-def check_weight(**values: float) -> None:
-    """Refuse weights in a loss that are negative or not finite."""
-    for key, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"generator.{key} must be a finite number >= 0, not {value}.")
-
-
-def check_adam(learning_rate: float, betas: list[float]) -> None:
-    """Refuse what Adam cannot work with."""
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise UserError(f"generator.learning_rate must be above 0, not {learning_rate}.")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise UserError(f"generator.betas must be two numbers in [0, 1), not {list(betas)}.")
+def to_uint8(images: Tensor) -> Tensor:
+    """Images as rows: ``(B, 3, S, S)`` in [-1, 1] to ``(B, S, S, 3)`` uint8."""
+    levels = images.float().add(1).mul(127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -26,12 +26,10 @@ from torch.nn.functional import (
     linear,
 )
 
+from forensics import checks
 from forensics.errors import UserError
 from forensics.generators.gan import (
     Gan,
-    check_adam,
-    check_least,
-    check_weight,
     doublings,
     frozen,
 )
@@ -346,8 +344,8 @@ class PgganSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        check_least(1, latent_size=self.latent_size, stable_images=self.stable_images)
-        check_least(0, fade_images=self.fade_images)
+        checks.at_least(self, "generator.", latent_size=1, stable_images=1)
+        checks.at_least(self, "generator.", fade_images=0)
         if not self.channels or min(self.channels) < 1:
             raise UserError(
                 "generator.channels must be a list of numbers >= 1, from 4 pixels upward, such as "
@@ -358,12 +356,10 @@ class PgganSettings:
                 "generator.first_resolution must be a power of two, at least 4, "
                 f"not {self.first_resolution}."
             )
-        if not 0 <= self.average_decay < 1:
-            raise UserError(
-                f"generator.average_decay must lie in [0, 1), not {self.average_decay}."
-            )
-        check_weight(drift=self.drift, gradient_penalty_weight=self.gradient_penalty_weight)
-        check_adam(self.learning_rate, self.betas)
+        decay = self.average_decay
+        checks.require(0 <= decay < 1, "generator.average_decay", decay, "be in [0, 1)")
+        checks.at_least(self, "generator.", drift=0, gradient_penalty_weight=0)
+        checks.adam(self, "generator.")
 
     def build(self, image_size: int) -> Gan:
         """Make both networks with all their levels, with fresh weights from torch's generator.

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, relu
 
+from forensics import checks
 from forensics.generators import dcgan
 from forensics.generators.gan import (
     Gan,
-    check_adam,
-    check_least,
-    check_weight,
     doublings,
     frozen,
 )
@@ -239,11 +237,9 @@ class WganGpSettings:
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         self.architecture = Architecture(self.architecture)  # files have its name
-        check_least(
-            1, latent_size=self.latent_size, width=self.width, critic_steps=self.critic_steps
-        )
-        check_weight(gradient_penalty_weight=self.gradient_penalty_weight)
-        check_adam(self.learning_rate, self.betas)
+        checks.at_least(self, "generator.", latent_size=1, width=1, critic_steps=1)
+        checks.at_least(self, "generator.", gradient_penalty_weight=0)
+        checks.adam(self, "generator.")
 
     def build(self, image_size: int) -> Gan:
         """Make both networks, with fresh weights from torch's global generator.

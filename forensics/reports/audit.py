@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.atomic import atomic
 from forensics.evaluation.audit import Audited
-from forensics.evaluation.spectra import mean_log_power
+from forensics.files import atomic, write_json
+from forensics.images.spectra import mean_log_power
 from forensics.reports.figures import spectra
-from forensics.runs import write_json
 
 SPECTRUM_IMAGES = 256
 

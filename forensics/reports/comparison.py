@@ -2,59 +2,64 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from forensics.evaluation.comparison import Pair, difference, over_seeds
-from forensics.evaluation.robustness import PERTURBATIONS
+from forensics.evaluation.metrics import AT_THRESHOLD
+from forensics.evaluation.seeds import METRICS, MIN_SEEDS, Pair, difference, holm, over_seeds
+from forensics.images.perturbations import PERTURBATIONS
+from forensics.reports.run import UNKNOWN, Run, in_order
 from forensics.reports.study import Study, pair_of
+from forensics.reports.variants import Variant, training_set
 
 Rows = list[dict[str, Any]]
 
-BOOTSTRAP_SEED = 0
+PAPER: dict[str, dict[str, dict[str, float]]] = {
+    "pggan": {
+        "M": {"acc": 95.45, "tpr": 95.12, "tnr": 95.77},
+        "M_GB": {"acc": 94.28, "tpr": 93.08, "tnr": 95.47},
+        "M_GN": {"acc": 95.02, "tpr": 94.65, "tnr": 95.38},
+    },
+    "wgan_gp": {
+        "M": {"acc": 64.62, "tpr": 95.12, "tnr": 34.12},
+        "M_GB": {"acc": 68.07, "tpr": 93.08, "tnr": 43.06},
+        "M_GN": {"acc": 68.28, "tpr": 94.65, "tnr": 41.91},
+    },
+    "dcgan": {
+        "M": {"acc": 60.55, "tpr": 95.12, "tnr": 25.98},
+        "M_GB": {"acc": 64.05, "tpr": 93.08, "tnr": 35.02},
+        "M_GN": {"acc": 66.38, "tpr": 94.65, "tnr": 38.11},
+    },
+}
+"""Percent, of detectors trained on PGGAN. Source: arXiv 1902.11153, table 1."""
 
-METRICS = ("acc", "tpr", "tnr", "auroc")
 
-PAPER = {
-    "pggan": {"none": (95.45, 95.12, 95.77), "blur": (94.28, 93.08, 95.47),
-              "noise": (95.02, 94.65, 95.38)},
-    "wgan_gp": {"none": (64.62, 95.12, 34.12), "blur": (68.07, 93.08, 43.06),
-                "noise": (68.28, 94.65, 41.91)},
-    "dcgan": {"none": (60.55, 95.12, 25.98), "blur": (64.05, 93.08, 35.02),
-              "noise": (66.38, 94.65, 38.11)},
-}  # fmt: skip
-"""ACC, TPR and TNR in percent of detectors trained on PGGAN. Source: arXiv 1902.11153, table 1."""
-
-NAMES = {"none": "M", "blur": "M_GB", "noise": "M_GN"}
-"""What the paper calls the detectors."""
-
-
-def _paper(train_on: Sequence[str], generator: str, preprocess: str, metric: str) -> float | None:
+def _paper(train_on: Sequence[str], generator: str, variant: Variant, metric: str) -> float | None:
     """The paper's figure for the same question, whoever's images: named alike, or the toy's."""
     trained, tested = ([name.removeprefix("demo_") for name in names]
                        for names in (train_on, [generator]))  # fmt: skip
-    if trained != ["pggan"] or metric == "auroc":
+    if trained != ["pggan"]:
         return None
-    figures = PAPER.get(tested[0], {}).get(preprocess)
-    return None if figures is None else figures[METRICS.index(metric)] / 100
+    percent = PAPER.get(tested[0], {}).get(variant.name, {}).get(metric)
+    return None if percent is None else percent / 100
 
 
-def _cell(train_on: Sequence[str], real: str, generator: str, preprocess: str) -> dict[str, Any]:
+def _cell(train_on: Sequence[str], real: str, generator: str, variant: Variant) -> dict[str, Any]:
     """What a row is of."""
     return {
-        "train_on": "+".join(train_on),
+        "train_on": training_set(train_on),
         "real": real,
         "generator": generator,
         "seen": generator in train_on,
-        "preprocess": preprocess,
+        "variant": variant.label,
     }
 
 
 def _measured(pair: Pair, metric: str) -> dict[str, Any]:
     """Counts, and a metric over seeds."""
-    over = over_seeds(pair, metric, BOOTSTRAP_SEED)
+    over = over_seeds(pair, metric)
     by_seed = over.pop("by_seed")
     return {
         "metric": metric,
@@ -68,100 +73,120 @@ def _measured(pair: Pair, metric: str) -> dict[str, Any]:
 
 
 def cells(study: Study) -> Rows:
-    """Every metric of every test pair by what was trained on, preprocess and threshold.
+    """Every metric of every test pair by what was trained on, variant and threshold.
 
     Returns:
         Rows with the mean over seeds, its interval, and the paper's figure where it has one.
-        AUROC knows no threshold and has one row. ``missing_seeds`` are those that some other
-        preprocess or training set has and this one has not.
+        AUROC has no threshold and one row. ``missing_seeds`` are those that some other variant or
+        training set has and this one has not. What no run has tested has no row.
     """
     rows: Rows = []
-    every_seed = {run.seed for run in study.runs}
-    for train_on in study.train_sets:
-        for real, generator in study.pairs():
-            for preprocess in study.preprocesses:
-                runs = study.of(train_on, preprocess)
-                missing = " ".join(map(str, sorted(every_seed - {run.seed for run in runs})))
-                for threshold in runs[0].result["thresholds"] if runs else ():
-                    pair = pair_of(runs, real, generator, threshold)
-                    at_half = threshold == "0.5"
-                    for metric in METRICS if at_half else METRICS[:-1]:
-                        paper = _paper(train_on, generator, preprocess, metric)
-                        rows.append(
-                            {
-                                **_cell(train_on, real, generator, preprocess),
-                                "threshold": None if metric == "auroc" else threshold,
-                                **_measured(pair, metric),
-                                "missing_seeds": missing,
-                                "paper": paper if at_half else None,
-                            }
-                        )
+    every_seed = {run.seed for run in study.runs} - {UNKNOWN}
+    for (train_on, variant, real, generator), tested in _tested(study):
+        for threshold in study.thresholds:
+            runs = [run for run in tested if threshold in run.result["thresholds"]]
+            if not runs:
+                continue
+            pair = pair_of(runs, real, generator, threshold)
+            of_runs = {run.seed for run in runs}
+            lacking = [] if UNKNOWN in of_runs else in_order(every_seed - of_runs)
+            missing = " ".join(map(str, lacking))
+            for metric in METRICS if threshold == study.threshold else AT_THRESHOLD:
+                paper = _paper(train_on, generator, variant, metric)
+                rows.append(
+                    {
+                        **_cell(train_on, real, generator, variant),
+                        "threshold": None if metric == "auroc" else threshold,
+                        **_measured(pair, metric),
+                        "missing_seeds": missing,
+                        "paper": paper if threshold == "0.5" else None,
+                    }
+                )
     return rows
+
+
+def _tested(
+    study: Study,
+) -> Iterator[tuple[tuple[tuple[str, ...], Variant, str, str], list[Run]]]:
+    """What each cell is of, with the runs that tested it."""
+    for train_on in study.train_sets:
+        for pair in study.pairs():
+            for variant in study.variants:
+                runs = [run for run in study.of(train_on, variant) if pair in run.pairs]
+                if runs:
+                    yield (train_on, variant, *pair), runs
 
 
 def differences(study: Study) -> Rows:
-    """How each preprocess changes each metric against ``none``, paired by image and seed.
+    """How each variant changes each metric against the first, paired by image and seed.
 
     Returns:
-        Rows at threshold 0.5; empty where nothing was trained without preprocess. Only seeds that
-        both have are compared.
+        Rows at `Study.threshold`; empty where there is one variant. Only seeds that both have are
+        compared. ``p_holm`` is corrected for all tests of the same metric.
     """
     rows: Rows = []
-    for train_on in study.train_sets:
-        plain = {run.seed: run for run in study.of(train_on, "none")}
-        for preprocess in study.preprocesses:
-            other = {run.seed: run for run in study.of(train_on, preprocess)}
-            seeds = sorted(plain.keys() & other.keys())
-            if preprocess == "none" or not seeds:
-                continue
-            for real, generator in study.pairs():
-                before, after = (
-                    pair_of([of[seed] for seed in seeds], real, generator, "0.5")
-                    for of in (plain, other)
-                )
-                for metric in METRICS:
-                    rows.append(
-                        {
-                            **_cell(train_on, real, generator, preprocess),
-                            "minus": "none",
-                            "metric": metric,
-                            "seeds": len(seeds),
-                            **difference(before, after, metric, BOOTSTRAP_SEED),
-                        }
-                    )
+    reference = study.variants[0]
+    tested = dict(_tested(study))
+    for (train_on, variant, real, generator), runs in tested.items():
+        plain = {run.seed: run for run in tested.get((train_on, reference, real, generator), ())}
+        other = {run.seed: run for run in runs}
+        seeds = [seed for seed in other if seed in plain]
+        if variant == reference or not seeds:
+            continue
+        before, after = (
+            pair_of([of[seed] for seed in seeds], real, generator, study.threshold)
+            for of in (plain, other)
+        )
+        for metric in METRICS:
+            rows.append(
+                {
+                    **_cell(train_on, real, generator, variant),
+                    "minus": reference.label,
+                    "metric": metric,
+                    "seeds": len(seeds),
+                    **difference(before, after, metric),
+                    "p_holm": None,
+                }
+            )
+    for metric in METRICS:
+        family = [row for row in rows if row["metric"] == metric and row["p"] is not None]
+        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = corrected
     return rows
 
 
-def grid(rows: Rows, metric: str) -> Rows:
+def grid(rows: Rows, metric: str, threshold: str) -> Rows:
     """The grid of training sets by tested generators.
 
     Args:
         rows: of `cells`.
-        metric: ``auroc``, or another at threshold 0.5.
+        metric: one of `METRICS`.
+        threshold: of metrics that have one.
 
     Returns:
-        A row for each real source, preprocess and training set: ``<generator>`` the mean,
+        A row for each real source, variant and training set: ``<generator>`` the mean,
         ``mean_unseen``, ``worst_unseen`` and its generator; ``left_out``, the value on the one
         generator a leave-one-out set leaves, None for other sets.
     """
-    chosen = [row for row in rows if row["metric"] == metric and row["threshold"] in ("0.5", None)]
-    generators = list(dict.fromkeys(row["generator"] for row in chosen))
+    chosen = [
+        row for row in rows if row["metric"] == metric and row["threshold"] in (threshold, None)
+    ]
     table: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in chosen:
-        key = row["real"], row["preprocess"], row["train_on"]
+        key = row["real"], row["variant"], row["train_on"]
         table.setdefault(key, {})[row["generator"]] = row
     lines = []
-    for (real, preprocess, train_on), of in table.items():
+    for (real, variant, train_on), of in table.items():
         unseen = {name: row["mean"] for name, row in of.items() if not row["seen"]}
         worst = min(unseen, key=lambda name: unseen[name]) if unseen else None
         lines.append(
             {
                 "metric": metric,
                 "real": real,
-                "preprocess": preprocess,
+                "variant": variant,
                 "train_on": train_on,
                 "seeds": next(iter(of.values()))["seeds"],
-                **{name: of[name]["mean"] for name in generators},
+                **{name: row["mean"] for name, row in of.items()},
                 "mean_unseen": float(np.mean(list(unseen.values()))) if unseen else None,
                 "worst_unseen": None if worst is None else unseen[worst],
                 "worst_generator": worst,
@@ -172,31 +197,31 @@ def grid(rows: Rows, metric: str) -> Rows:
 
 
 def robustness(study: Study) -> Rows:
-    """ACC at 0.5 and AUROC under each perturbation and strength, strength None as tested plainly.
+    """ACC at `Study.threshold` and AUROC under each perturbation and strength.
+
+    Strength None is the plain test.
 
     Returns:
         Rows; empty where no run was tested under any.
     """
     rows: Rows = []
-    for train_on in study.train_sets:
-        for preprocess in study.preprocesses:
-            runs = [run for run in study.of(train_on, preprocess) if run.perturbed]
-            keys = set.intersection(*(set(run.perturbed) for run in runs)) if runs else set()
-            for name in [name for name in PERTURBATIONS if any(name == key[0] for key in keys)]:
-                strengths = [s for s in PERTURBATIONS[name].strengths if (name, s) in keys]
-                for real, generator in study.pairs():
-                    for strength in (None, *strengths):
-                        under = None if strength is None else (name, strength)
-                        pair = pair_of(runs, real, generator, "0.5", under)
-                        for metric in ("acc", "auroc"):
-                            rows.append(
-                                {
-                                    **_cell(train_on, real, generator, preprocess),
-                                    "perturbation": name,
-                                    "strength": strength,
-                                    **_measured(pair, metric),
-                                }
-                            )
+    for (train_on, variant, real, generator), tested in _tested(study):
+        runs = [run for run in tested if run.perturbed]
+        keys = set.intersection(*(set(run.perturbed) for run in runs)) if runs else set()
+        for name in [name for name in PERTURBATIONS if any(name == key[0] for key in keys)]:
+            strengths = [s for s in PERTURBATIONS[name].strengths if (name, s) in keys]
+            for strength in (None, *strengths):
+                under = None if strength is None else (name, strength)
+                pair = pair_of(runs, real, generator, study.threshold, under)
+                for metric in ("acc", "auroc"):
+                    rows.append(
+                        {
+                            **_cell(train_on, real, generator, variant),
+                            "perturbation": name,
+                            "strength": strength,
+                            **_measured(pair, metric),
+                        }
+                    )
     return rows
 
 
@@ -222,10 +247,12 @@ def percent(value: float | None) -> str:
 
 
 def with_interval(row: dict[str, Any]) -> str:
-    """Mean, interval over images, standard deviation over seeds, and what is missing."""
+    """Mean, interval over images, spread over seeds, and what is missing."""
     cell = f"{percent(row['mean'])} [{percent(row['low'])}, {percent(row['high'])}]"
-    if row["std"] is not None:
+    if row["seeds"] >= MIN_SEEDS:
         cell += f" ± {percent(row['std'])}"
+    elif row["seeds"] > 1:
+        cell += f", {percent(row['lowest_seed'])}..{percent(row['highest_seed'])}"
     missing = row["missing_seeds"]
     return cell + (f" (without seed {missing.replace(' ', ', ')})" if missing else "")
 
@@ -233,45 +260,52 @@ def with_interval(row: dict[str, Any]) -> str:
 def table_1(study: Study, rows: Rows, train_on: str, threshold: str) -> Table:
     """The paper's Table 1 from `cells`: ours, and the paper's beside it where it has figures."""
     chosen = {
-        (row["real"], row["generator"], row["metric"], row["preprocess"]): row
+        (row["real"], row["generator"], row["metric"], row["variant"]): row
         for row in rows
         if row["train_on"] == train_on and row["threshold"] in (threshold, None)
     }
-    preprocesses = [p for p in study.preprocesses if any(key[3] == p for key in chosen)]
-    papers = [p for p in preprocesses if any(r["paper"] for k, r in chosen.items() if k[3] == p)]
+    variants = [v for v in study.variants if any(key[3] == v.label for key in chosen)]
+    papers = [v for v in variants if any(r["paper"] for k, r in chosen.items() if k[3] == v.label)]
     header = ["test pair", "n", "metric"]
-    header += [f"{NAMES[p]} ({p})" if p in NAMES else p for p in preprocesses]
-    header += [f"paper's {NAMES[p]}" for p in papers]
+    header += [v.name if v.name == v.label else f"{v.name} ({v.label})" for v in variants]
+    header += [f"paper's {v.name}" for v in papers]
     lines = []
     for real, generator in study.pairs():
         for metric in METRICS:
-            of = {p: chosen.get((real, generator, metric, p)) for p in preprocesses}
-            any_row = next(row for row in of.values() if row)
+            of = {v: chosen.get((real, generator, metric, v.label)) for v in variants}
+            any_row = next((row for row in of.values() if row), None)
+            if any_row is None:
+                continue
             seen = "seen" if any_row["seen"] else "unseen"
             lines.append(
                 [
                     f"{real} + {generator} ({seen})",
                     f"{any_row['n_real']}+{any_row['n_generated']}",
                     metric.upper(),
-                    *(with_interval(row) if row else "missing" for row in of.values()),
-                    *(percent(row["paper"]) if (row := of[p]) else "-" for p in papers),
+                    *(with_interval(row) if row else "-" for row in of.values()),
+                    *(percent(row["paper"]) if (row := of[v]) else "-" for v in papers),
                 ]
             )
     return header, lines
 
 
-def difference_table(rows: Rows) -> Table:
+def difference_table(study: Study, rows: Rows) -> Table:
     """`differences` in percentage points."""
+    names = {variant.label: variant.name for variant in study.variants}
     header = ["trained on", "test pair", "metric", "difference", "points, 95 % over images",
-              "95 % over seeds", "p over seeds", "seeds"]  # fmt: skip
+              "over seeds", "p", "p, Holm's", "seeds"]  # fmt: skip
 
-    def signed(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:+.1f}"
+    def signed(value: float) -> str:
+        return f"{100 * value:+.1f}"
+
+    def over_seeds(row: dict[str, Any]) -> str:
+        if row["p"] is not None:
+            return f"[{signed(row['seeds_low'])}, {signed(row['seeds_high'])}]"
+        return f"{signed(row['lowest_seed'])}..{signed(row['highest_seed'])}"
 
     lines = []
     for row in rows:
-        name, minus = (NAMES.get(row[key], row[key]) for key in ("preprocess", "minus"))
-        over_seeds = f"[{signed(row['seeds_low'])}, {signed(row['seeds_high'])}]"
+        name, minus = (names[row[key]] for key in ("variant", "minus"))
         lines.append(
             [
                 row["train_on"],
@@ -279,8 +313,8 @@ def difference_table(rows: Rows) -> Table:
                 row["metric"].upper(),
                 f"{name} - {minus}",
                 f"{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]",
-                "-" if row["p"] is None else over_seeds,
-                "-" if row["p"] is None else f"{row['p']:.3f}",
+                over_seeds(row),
+                *("-" if (p := row[key]) is None else f"{p:.3f}" for key in ("p", "p_holm")),
                 str(row["seeds"]),
             ]
         )
@@ -289,18 +323,20 @@ def difference_table(rows: Rows) -> Table:
 
 def grid_table(lines: Rows) -> Table:
     """`grid` in percent; what was trained on is marked with a star."""
-    fixed = ("metric", "real", "preprocess", "train_on", "seeds", "mean_unseen", "worst_unseen",
+    fixed = ("metric", "real", "variant", "train_on", "seeds", "mean_unseen", "worst_unseen",
              "worst_generator", "left_out")  # fmt: skip
-    generators = [name for name in lines[0] if name not in fixed]
-    header = ["preprocess", "trained on", "seeds", *generators, "mean unseen", "worst unseen",
+    generators = [
+        name for name in dict.fromkeys(key for line in lines for key in line) if name not in fixed
+    ]
+    header = ["variant", "trained on", "seeds", *generators, "mean unseen", "worst unseen",
               "left out"]  # fmt: skip
     return header, [
         [
-            line["preprocess"],
+            line["variant"],
             line["train_on"],
             str(line["seeds"]),
             *(
-                percent(line[name]) + (" *" if name in line["train_on"].split("+") else "")
+                percent(line.get(name)) + (" *" if name in line["train_on"].split("+") else "")
                 for name in generators
             ),
             percent(line["mean_unseen"]),

@@ -8,35 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
-from torch import Tensor
 
-from forensics.evaluation.robustness import PERTURBATIONS
-from forensics.evaluation.spectra import radial_profile
-
-
-def before_and_after(batches: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]]) -> Figure:
-    """Images of some batches, each above what its preprocess made of it.
-
-    Args:
-        batches: of each, ``(k, 3, H, W)`` grey levels in [0, 255] before and after, and the
-            ``(k,)`` strengths drawn, by name.
-    """
-    count = len(batches[0][0])
-    figure = Figure(figsize=(2 * count, 4.5 * len(batches)), layout="constrained")
-    axes = figure.subplots(2 * len(batches), count, squeeze=False)
-    for number, (before, after, strengths) in enumerate(batches):
-        for row, images in ((2 * number, before), (2 * number + 1, after)):
-            for column, axis in enumerate(axes[row]):
-                axis.imshow(images[column].permute(1, 2, 0).round().byte().numpy())
-                axis.set_axis_off()
-        for column in range(count):
-            drawn = [
-                f"{name.replace('_', ' ')}\n{float(values[column]):.3g}"
-                for name, values in strengths.items()
-            ]
-            axes[2 * number, column].set_title(f"batch {number}, before", fontsize=9)
-            axes[2 * number + 1, column].set_title("\n".join(drawn) or "untouched", fontsize=9)
-    return figure
+from forensics.images.perturbations import PERTURBATIONS
+from forensics.images.spectra import radial_profile
 
 
 def roc(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Figure:
@@ -98,25 +72,25 @@ def spectra(mean_log_powers: Mapping[str, NDArray[np.float64]]) -> Figure:
 
 
 def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title: str) -> Figure:
-    """The grid of training sets by tested generators, a panel for each preprocess.
+    """The grid of training sets by tested generators, a panel for each variant.
 
     Args:
         grids: rows of `forensics.reports.comparison.grid`, of one metric and real source.
         generators: the columns, in order.
         title: of the whole figure.
     """
-    preprocesses = list(dict.fromkeys(row["preprocess"] for row in grids))
+    variants = list(dict.fromkeys(row["variant"] for row in grids))
     train_sets = list(dict.fromkeys(row["train_on"] for row in grids))
-    size = (3 + 1.5 * len(generators) * len(preprocesses), 1.8 + 0.5 * len(train_sets))
+    size = (3 + 1.5 * len(generators) * len(variants), 1.8 + 0.5 * len(train_sets))
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(1, len(preprocesses), squeeze=False, sharey=True)[0]
-    for axis, preprocess in zip(panels, preprocesses, strict=True):
+    panels = figure.subplots(1, len(variants), squeeze=False, sharey=True)[0]
+    for axis, variant in zip(panels, variants, strict=True):
         values = np.full((len(train_sets), len(generators)), np.nan)
         for row in grids:
-            if row["preprocess"] == preprocess:
+            if row["variant"] == variant:
                 line = train_sets.index(row["train_on"])
-                values[line] = [row[name] for name in generators]
+                values[line] = [row.get(name, np.nan) for name in generators]
         image = axis.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
         for (line, column), value in np.ndenumerate(values):
             seen = generators[column] in train_sets[line].split("+")
@@ -130,7 +104,7 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
                         fill=False, edgecolor="tab:red", linewidth=2,
                     )
                 )  # fmt: skip
-        axis.set_title(preprocess, fontsize=10)
+        axis.set_title(variant, fontsize=10)
         axis.set_xticks(range(len(generators)), generators, rotation=30, ha="right")
         axis.set_yticks(range(len(train_sets)), train_sets)
     panels[0].set_ylabel("trained on")
@@ -139,30 +113,30 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
 
 
 def under_perturbation(rows: Sequence[Mapping[str, Any]], what: str) -> Figure:
-    """ACC and AUROC against the strength of one perturbation, a line for each preprocess.
+    """ACC and AUROC against the strength of one perturbation, a line for each variant.
 
     Args:
         rows: of `forensics.reports.comparison.robustness`, of one perturbation and training set.
         what: the strength in words.
     """
     generators = list(dict.fromkeys((row["generator"], row["seen"]) for row in rows))
-    preprocesses = list(dict.fromkeys(row["preprocess"] for row in rows))
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
     strengths = list(dict.fromkeys(row["strength"] for row in rows))
     figure = Figure(figsize=(3.2 * len(generators) + 1, 5.5), layout="constrained")
     panels = figure.subplots(2, len(generators), squeeze=False, sharex=True, sharey="row")
     for line, metric in enumerate(("acc", "auroc")):
         for column, (generator, seen) in enumerate(generators):
             axis = panels[line, column]
-            for preprocess in preprocesses:
+            for variant in variants:
                 points = {
                     row["strength"]: row
                     for row in rows
                     if (row["generator"], row["metric"]) == (generator, metric)
-                    and row["preprocess"] == preprocess
+                    and row["variant"] == variant
                 }
                 at = [x for x, strength in enumerate(strengths) if strength in points]
                 drawn = [points[strengths[x]] for x in at]
-                lines = axis.plot(at, [p["mean"] for p in drawn], marker=".", label=preprocess)
+                lines = axis.plot(at, [p["mean"] for p in drawn], marker=".", label=variant)
                 for low, high, alpha in (
                     ("low", "high", 0.25),
                     ("lowest_seed", "highest_seed", 0.1),
@@ -259,54 +233,4 @@ def robustness(result: Mapping[str, Any]) -> Figure:
         axis.set(xlabel=PERTURBATIONS[name].what, ylim=(-0.02, 1.02))
     axes[0].set_ylabel("called rightly at the 5 % threshold")
     axes[0].legend()
-    return figure
-
-
-def explanation(
-    square: NDArray[np.uint8],
-    evidence: NDArray[np.floating],
-    towards: str,
-    profile: NDArray[np.float64],
-    spectra: Mapping[str, Mapping[str, Sequence[float]]],
-    title: str,
-) -> Figure:
-    """Why a picture got its verdict: itself, where the evidence lies, its spectrum among others.
-
-    Args:
-        square: ``(S, S, 3)`` uint8, as the detector sees it.
-        evidence: ``(h, w)``; what is not above 0 is none.
-        towards: what it is evidence of.
-        profile: of its spectrum, from `forensics.evaluation.spectra.profiles`.
-        spectra: by training source, ``mean`` and ``std`` of its profiles.
-        title: of the whole figure.
-    """
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=10, wrap=True)
-    seen, where, spectrum = figure.subplots(1, 3, width_ratios=(1, 1, 1.4))
-    size = len(square)
-    for axis in (seen, where):
-        axis.imshow(square)
-        axis.set_axis_off()
-    seen.set_title(f"as the detector sees it, {size} px", fontsize=10)
-    most = float(evidence.max())
-    if most > 0:
-        heat = where.imshow(
-            evidence.clip(0) / most, cmap="inferno", vmin=0, vmax=1, alpha=0.55,
-            extent=(-0.5, size - 0.5, size - 0.5, -0.5), interpolation="bilinear",
-        )  # fmt: skip
-        figure.colorbar(heat, ax=where, label="share of the strongest", shrink=0.8)
-        where.set_title(f"evidence that it is {towards}", fontsize=10)
-    else:
-        where.set_title(f"no place speaks for {towards}", fontsize=10)
-    frequencies = np.arange(len(profile)) / size
-    for name, source in spectra.items():
-        mean, std = np.array(source["mean"]), np.array(source["std"])
-        (line,) = spectrum.plot(frequencies, mean, linewidth=1, label=f"{name}, mean ± 1 std")
-        spectrum.fill_between(
-            frequencies, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0
-        )
-    spectrum.plot(frequencies, profile, color="black", label="this picture")
-    spectrum.set(xlabel="frequency, cycles per pixel", ylabel="log10 power")
-    spectrum.set_title("spectrum, beside the training images'", fontsize=10)
-    spectrum.legend(fontsize=8)
     return figure

@@ -14,15 +14,25 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 from PIL import Image
 
-from forensics.atomic import atomic
-from forensics.evaluation.robustness import PERTURBATIONS
+from forensics.evaluation.seeds import MIN_SEEDS
+from forensics.files import atomic
+from forensics.images.perturbations import PERTURBATIONS
 from forensics.reports import comparison, figures
+from forensics.reports.run import Run, in_order
 from forensics.reports.study import Study, read_study
+from forensics.reports.tables import chance_line, threshold_name
+from forensics.reports.variants import Variant, training_set
 from forensics.runs import FEATURES, MISTAKES, shown
 
 log = logging.getLogger(__name__)
 
 PAGE = "report.html"
+
+CELLS = (
+    "mean over seeds [mean of their 95 % intervals over images], then the lowest and the highest "
+    f"seed or, from {MIN_SEEDS} seeds on, ± the standard deviation over seeds."
+)
+"""How tables give a metric."""
 
 
 def write_report(folders: Sequence[Path], to: Path) -> Study:
@@ -43,7 +53,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
     cells = comparison.cells(study)
     changes = comparison.differences(study)
     perturbed = comparison.robustness(study)
-    grids = {metric: comparison.grid(cells, metric) for metric in ("acc", "auroc")}
+    grids = {m: comparison.grid(cells, m, study.threshold) for m in ("acc", "auroc")}
     tables = {
         "cells": cells,
         "differences": changes,
@@ -56,7 +66,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
 
     sections = [
         *_table_1(study, cells),
-        *_differences(changes),
+        *_differences(study, changes),
         *_grids(study, grids, to),
         *_robustness(perturbed, to),
         *_features(study, to),
@@ -87,6 +97,7 @@ def _table_part(table: comparison.Table, title: str = "", *, folded: bool = Fals
 
 def _figure_part(figure: Figure, to: Path, name: str, title: str = "") -> Part:
     """Write a figure as png and svg, and hold it for the page."""
+    name = name.replace(" ", "_")
     for suffix in ("png", "svg"):
         with atomic(to / f"{name}.{suffix}") as file:
             figure.savefig(file, format=suffix, dpi=110)
@@ -101,31 +112,30 @@ def _image_part(content: bytes, format_: str, title: str, alt: str, kind: str) -
 
 def _table_1(study: Study, cells: comparison.Rows) -> list[Section]:
     parts = []
-    for train_on in ["+".join(names) for names in study.train_sets]:
-        for threshold in study.runs[0].result["thresholds"]:
+    for train_on in map(training_set, study.train_sets):
+        for threshold in study.thresholds:
             table = comparison.table_1(study, cells, train_on, threshold)
-            plain = threshold == "0.5"
-            title = "0.5, the paper's" if plain else f"{threshold.replace('_', ' ')}"
-            parts.append(
-                _table_part(table, f"trained on {train_on}, threshold {title}", folded=not plain)
-            )
+            title = f"trained on {train_on}, {threshold_name(threshold)}"
+            parts.append(_table_part(table, title, folded=threshold != study.threshold))
     text = (
-        "The paper's table 1, ours beside the paper's where it has a figure. A threshold «source "
-        "0.05» calls 5 % of the validation reals generated; no test image has a say in it."
+        "The paper's table 1, ours beside the paper's where it has a figure. Every threshold is "
+        "fixed, or set on validation images of the training sources, before any test."
     )
     return _section("Table 1", parts, text)
 
 
-def _differences(changes: comparison.Rows) -> list[Section]:
+def _differences(study: Study, changes: comparison.Rows) -> list[Section]:
     if not changes:
         return []
     text = (
-        "Paired: the same images and seeds with and without. The interval over images is of these "
-        "very detectors; the one over seeds, Student's, is of training again; p is that of a "
-        "paired t-test over seeds, not corrected for how many comparisons there are."
+        "Paired: the same images and seeds. The interval over images is of these very detectors. "
+        f"Over seeds: from the lowest to the highest; from {MIN_SEEDS} seeds on Student's 95 % "
+        "interval, of training again, and p of a paired t-test over seeds, plain and by Holm's "
+        "correction for all tests of the same metric in this table."
     )
-    part = _table_part(comparison.difference_table(changes))
-    return _section("What a preprocess changes, threshold 0.5", [part], text)
+    part = _table_part(comparison.difference_table(study, changes))
+    title = f"Against {study.variants[0].name}, {threshold_name(study.threshold)}"
+    return _section(title, [part], text)
 
 
 def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Section]:
@@ -136,7 +146,8 @@ def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Se
         for real in dict.fromkeys(row["real"] for row in rows):
             of_real = [row for row in rows if row["real"] == real]
             generators = [generator for one, generator in study.pairs() if one == real]
-            name = "ACC at 0.5" if metric == "acc" else "AUROC"
+            at = threshold_name(study.threshold)
+            name = f"ACC ({at})" if metric == "acc" else "AUROC"
             figure = figures.heatmap(of_real, generators, f"{name}, {real}")
             parts.append(_figure_part(figure, to, f"grid_{metric}_{real}"))
             parts.append(_table_part(comparison.grid_table(of_real), f"{name}, {real}"))
@@ -167,34 +178,40 @@ def _features(study: Study, to: Path) -> list[Section]:
     parts = []
     for train_on in study.train_sets:
         spaces = []
-        for preprocess in study.preprocesses:
-            for run in study.of(train_on, preprocess)[:1]:
+        for variant, run in _first_runs(study, train_on):
+            if (run.folder / FEATURES).exists():
                 table = pq.read_table(run.folder / FEATURES)
                 components = np.array(table["features"].to_pylist())
                 sources = cast(list[str], table["source"].to_pylist())
-                spaces.append((f"{preprocess}, seed {run.seed}", sources, components))
+                spaces.append((f"{variant.label}, seed {run.seed}", sources, components))
         if spaces:
-            seen = {*study.runs[0].result["settings"]["dataset"]["real"], *train_on}
-            name = "+".join(train_on)
+            seen = {*study.runs[0].settings["dataset.real"], *train_on}
+            name = training_set(train_on)
             figure = figures.feature_maps(spaces, seen)
             parts.append(_figure_part(figure, to, f"features_{name}", f"trained on {name}"))
     text = (
-        "What the detector's last unit decides by, of some tested images, in two dimensions, as in "
-        "the paper's figure 3; the same vectors are in TensorBoard's projector."
+        "Penultimate-layer features of some tested images in two dimensions, as in the paper's "
+        "figure 3; the same vectors are in TensorBoard's projector."
     )
     return _section("Feature space", parts, text)
+
+
+def _first_runs(study: Study, train_on: tuple[str, ...]) -> list[tuple[Variant, Run]]:
+    """Of each variant the run of the lowest seed."""
+    return [(v, run) for v in study.variants for run in study.of(train_on, v)[:1]]
 
 
 def _mistakes(study: Study) -> list[Section]:
     parts = []
     for train_on in study.train_sets:
-        for preprocess in study.preprocesses:
-            for run in study.of(train_on, preprocess)[:1]:
-                for source in run.logits:
+        for _, run in _first_runs(study, train_on):
+            for source in run.logits:
+                path = run.folder / MISTAKES / f"{source}.png"
+                if path.exists():
                     title = f"{source}, by {shown(run.folder)}"
                     sheet = io.BytesIO()
                     # There may be hundreds of them; the folders keep them without loss.
-                    with Image.open(run.folder / MISTAKES / f"{source}.png") as image:
+                    with Image.open(path) as image:
                         image.save(sheet, "webp", quality=80)
                     part = _image_part(sheet.getvalue(), "webp", title, title, "sheet")
                     parts.append(part | {"folded": True})
@@ -207,16 +224,18 @@ def _facts(study: Study) -> dict[str, Any]:
     results = [run.result for run in study.runs]
     commits = dict.fromkeys(str(result["git_commit"]) for result in results)
     changed = any(result["git_changed"] for result in results)
-    settings = results[0]["settings"]
+
     versions = ", ".join(f"{k} {v}" for k, v in results[0]["versions"].items() if v)
-    trained = [{s: n for s, n in r["images"]["train"].items() if n} for r in results]
-    counts = dict.fromkeys(", ".join(f"{n} {s}" for s, n in images.items()) for images in trained)
-    seconds = sum(sum(result["seconds"].values()) for result in results)
+    chance = [(run.name, chance_line(run.result)) for run in study.runs]
+    evaluated = sum("seconds" not in result for result in results)
+    trained = {0: "trained by train.py and tested", len(results): "tested by evaluate.py"}
     return {
-        "title": f"{len(results)} detectors, tested across generators",
-        "trained": ", ".join("+".join(names) for names in study.train_sets),
-        "preprocesses": ", ".join(study.preprocesses),
-        "seeds": ", ".join(map(str, sorted({run.seed for run in study.runs}))),
+        "chance": [f"{name}: {line}" for name, line in chance if line],
+        "title": f"{len(results)} detectors, {trained.get(evaluated, 'tested')} across generators",
+        "models": ", ".join(dict.fromkeys(run.settings["model"] for run in study.runs)),
+        "trained": ", ".join(map(training_set, study.train_sets)),
+        "variants": "; ".join(variant.label for variant in study.variants),
+        "seeds": ", ".join(map(str, in_order(run.seed for run in study.runs))),
         "reals": ", ".join(dict.fromkeys(real for real, _ in study.pairs())),
         "generators": ", ".join(dict.fromkeys(name for _, name in study.pairs())),
         "warnings": list(dict.fromkeys(note for r in results for note in r["warnings"])),
@@ -224,12 +243,28 @@ def _facts(study: Study) -> dict[str, Any]:
             f"commit {', '.join(commits)}" + (" with uncommitted changes" if changed else ""),
             versions,
             f"{', '.join(dict.fromkeys(r['device'] for r in results))}, "
-            f"{', '.join(dict.fromkeys(str(r['threads']) for r in results))} threads a run; "
-            f"{seconds / 60:.0f} minutes of runs together",
-            f"{settings['max_epochs']} epochs, batches of {settings['batch_size']}; "
-            f"training images: {'; '.join(counts)}",
+            f"{', '.join(dict.fromkeys(str(r['threads']) for r in results))} threads a run",
+            *_training_facts([run for run in study.runs if "seconds" in run.result]),
         ],
     }
+
+
+def _training_facts(runs: Sequence[Run]) -> list[str]:
+    """How the runs of train.py were trained; nothing of detectors that were only tested."""
+    if not runs:
+        return []
+
+    def alike(key: str) -> str:
+        return " or ".join(dict.fromkeys(str(run.settings[key]) for run in runs))
+
+    trained = [{s: n for s, n in run.result["images"]["train"].items() if n} for run in runs]
+    counts = dict.fromkeys(", ".join(f"{n} {s}" for s, n in images.items()) for images in trained)
+    seconds = sum(sum(run.result["seconds"].values()) for run in runs)
+    return [
+        f"{seconds / 60:.0f} minutes of runs together",
+        f"{alike('max_epochs')} epochs, batches of {alike('batch_size')}; "
+        f"training images: {'; '.join(counts)}",
+    ]
 
 
 def _markdown(study: Study, sections: Sequence[Section]) -> str:
@@ -242,11 +277,14 @@ def _markdown(study: Study, sections: Sequence[Section]) -> str:
         lines.append("")
     if study.toy:
         lines.append("**Toy data: rendered faces, whose figures say nothing about real GANs.**\n")
+    if facts["chance"]:
+        count = f"{len(facts['chance'])} of {len(study.runs)}"
+        lines.append(
+            f"**{count} detectors are not measurably better than chance on validation images:**\n"
+        )
+        lines += [*(f"* {line}" for line in facts["chance"]), ""]
     lines += [f"    {command}\n" for command in study.commands]
-    lines.append(
-        "Percent: mean over seeds [95 % over images] ± standard deviation over seeds "
-        f"({facts['seeds']})."
-    )
+    lines.append(f"Percent, of seeds {facts['seeds']}: {CELLS}")
     for section in sections:
         tables = [part for part in section["parts"] if "header" in part]
         if tables:
@@ -272,6 +310,7 @@ def _page(study: Study, sections: Sequence[Section]) -> str:
             runs=study.runs,
             toy=study.toy,
             commands=study.commands,
+            cells=CELLS,
             **_facts(study),
         )
     )

@@ -1,30 +1,20 @@
-"""The runs of a study, read from their folders, and whether they may be compared at all."""
+"""The tested detectors of a study, and whether they may be compared at all."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from forensics.detectors.card import CERTAIN_REAL
 from forensics.errors import UserError
-from forensics.evaluation.comparison import Pair
-from forensics.evaluation.metrics import at_threshold, ranking_values
-from forensics.preprocess import PREPROCESSES
-from forensics.runs import FAILED, PERTURBED, RESULT, SCORES, read_result, shown
-
-SWEEP = "sweep.json"
-"""What jobs a sweep has, in the sweep's folder."""
-
-MAY_DIFFER = (
-    "seed", "preprocess", "dataset.train_on", "dataset.match", "dataset.root", "dataset.folders",
-    "name", "cache_dir", "resume", "trainer", "perturb",
-)  # fmt: skip
-"""Settings, or groups of them, in which the runs of a study may differ."""
+from forensics.evaluation.seeds import Pair
+from forensics.reports.run import Run, in_order, is_complete, read_runs
+from forensics.reports.variants import Variant, order, variants
+from forensics.runs import FAILED, SWEEP, shown
 
 
 class Problem(NamedTuple):
@@ -41,134 +31,54 @@ class Problem(NamedTuple):
     overrides: str
 
 
-class Run:
-    """One whole run of ``train.py``.
-
-    Attributes:
-        folder: its folder.
-        result: what its ``result.json`` holds.
-        match: how all its images were matched.
-        preprocess: how its training images were preprocessed; after a comma, if they were matched,
-            how.
-        seed: its seed.
-        train_on: the generators it was trained on.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Read the result.
-
-        Raises:
-            UserError: if the folder holds no whole run of ``train.py``.
-        """
-        self.folder, self.result = folder, read_result(folder)
-        if "pairs" not in self.result:
-            raise UserError(
-                f"{shown(folder)} is a run of another program than train.py: leave it out."
-            )
-        self.match: str = self.result["settings"]["dataset"].get("match", "none")
-        matched = "" if self.match == "none" else f", match={self.match}"
-        self.preprocess: str = self.result["preprocess"] + matched
-        self.seed: int = self.result["settings"]["seed"]
-        self.train_on = tuple(self.result["settings"]["dataset"]["train_on"])
-
-    @cached_property
-    def tested(self) -> list[dict[str, str]]:
-        """Source and path of each tested image, in the order of the test."""
-        table = pq.read_table(self.folder / SCORES, filters=[("split", "=", "test")])
-        return cast(list[dict[str, str]], table.select(["source", "path"]).to_pylist())
-
-    @cached_property
-    def logits(self) -> dict[str, NDArray[np.float64]]:
-        """Logits of the tested images by source, in the order of the test."""
-        table = pq.read_table(self.folder / SCORES, filters=[("split", "=", "test")])
-        return _by_source(table.to_pydict())
-
-    @cached_property
-    def perturbed(self) -> dict[tuple[str, float], dict[str, NDArray[np.float64]]]:
-        """Logits of the tested images by source, for each perturbation and strength measured."""
-        if not (self.folder / PERTURBED).exists():
-            return {}
-        rows = pq.read_table(self.folder / PERTURBED).to_pylist()
-        under: dict[tuple[str, float], dict[str, list[Any]]] = {}
-        for row in rows:
-            key = row["perturbation"], round(row["strength"], 6)
-            columns = under.setdefault(key, defaultdict(list))
-            columns["source"].append(row["source"])
-            columns["logit"].append(row["logit"])
-        return {key: _by_source(columns) for key, columns in under.items()}
-
-    def check(self) -> None:
-        """Measure again from the scores.
-
-        Raises:
-            UserError: if ``result.json`` says something else.
-        """
-        for pair in self.result["pairs"]:
-            real, generated = (self.logits[pair[key]] for key in ("real", "generator"))
-            temperature = self.result["temperature"]
-            ranking = ranking_values(real / temperature, generated / temperature)
-            measured = {"ranking": ranking} | {
-                f"at_{name}": at_threshold(real, generated, threshold)
-                for name, threshold in self.result["thresholds"].items()
-            }
-            for part, metrics in measured.items():
-                for name, value in metrics.items():
-                    said = pair[part].get(name)
-                    if isinstance(value, float) and (said is None or abs(said - value) > 1e-6):
-                        raise UserError(
-                            f"{shown(self.folder)}: {SCORES} gives {name} {value:.6f} for "
-                            f"{pair['generator']}, {RESULT} says {said}: one of them was changed; "
-                            "run it again."
-                        )
-
-
-def _by_source(columns: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
-    logits: dict[str, list[float]] = defaultdict(list)
-    for source, logit in zip(columns["source"], columns["logit"], strict=True):
-        logits[source].append(logit)
-    return {source: np.array(values) for source, values in logits.items()}
-
-
 class Study(NamedTuple):
     """Runs that may be compared.
 
     Attributes:
-        runs: by what they were trained on, preprocess and seed.
+        runs: in the order of their folders.
+        groups: runs of one variant on the same training generators, by seed.
         problems: jobs without a result.
         commands: the sweeps' command lines.
     """
 
     runs: list[Run]
+    groups: dict[tuple[tuple[str, ...], Variant], list[Run]]
     problems: list[Problem]
     commands: list[str]
 
     @property
-    def preprocesses(self) -> list[str]:
-        """Every preprocess, the paper's in the order of its table, then those from outside."""
-        order = list(PREPROCESSES)
-        trained = sorted({run.preprocess for run in self.runs})
-        return sorted(trained, key=lambda p: order.index(p) if p in order else len(order))
+    def variants(self) -> list[Variant]:
+        """Every variant; the first one is the reference of differences."""
+        return sorted(dict.fromkeys(variant for _, variant in self.groups), key=order)
 
     @property
     def train_sets(self) -> list[tuple[str, ...]]:
         """Every set of generators trained on, smallest first."""
-        return sorted(dict.fromkeys(run.train_on for run in self.runs), key=len)
+        return sorted(dict.fromkeys(train_on for train_on, _ in self.groups), key=len)
+
+    @property
+    def thresholds(self) -> list[str]:
+        """Names of the thresholds that any run has."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.result["thresholds"]))
+
+    @property
+    def threshold(self) -> str:
+        """The one that variants are compared at: 0.5, the paper's, where every detector has it."""
+        everyone = all("0.5" in run.result["thresholds"] for run in self.runs)
+        return "0.5" if everyone else CERTAIN_REAL
 
     @property
     def toy(self) -> bool:
         """Whether any run is of the toy faces."""
         return any(run.result["toy"] for run in self.runs)
 
-    def of(self, train_on: tuple[str, ...], preprocess: str) -> list[Run]:
+    def of(self, train_on: tuple[str, ...], variant: Variant) -> list[Run]:
         """The runs of one way to train, by seed."""
-        chosen = (r for r in self.runs if (r.train_on, r.preprocess) == (train_on, preprocess))
-        return sorted(chosen, key=lambda run: run.seed)
+        return self.groups.get((train_on, variant), [])
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every tested pair of a real source and a generator, in the order of the first runs."""
-        return list(
-            dict.fromkeys((p["real"], p["generator"]) for r in self.runs for p in r.result["pairs"])
-        )
+        return list(dict.fromkeys(pair for run in self.runs for pair in run.pairs))
 
 
 def pair_of(
@@ -197,13 +107,13 @@ def read_study(folders: Sequence[Path]) -> Study:
     """Read folders of runs and of sweeps, and make sure that what they hold can be compared.
 
     Args:
-        folders: run folders, or folders with run folders in them.
+        folders: of runs or evaluations, or folders with such folders in them.
 
     Raises:
         UserError: if one holds no run, no run is whole, two are the same training, they tested
-            different images or differ in more than `MAY_DIFFER`, or scores and result disagree.
+            different images, or scores and result disagree.
     """
-    runs: dict[Path, Run] = {}
+    runs: dict[Path, list[Run]] = {}
     problems: dict[Path, Problem] = {}
     commands: list[str] = []
     for folder in folders:
@@ -212,15 +122,18 @@ def read_study(folders: Sequence[Path]) -> Study:
             record = json.loads((folder / SWEEP).read_text())
             commands.append(record["command"])
             # Others were begun by an earlier command; without a result they are nobody's any more.
-            jobs = {job: "" for job in jobs if (job / RESULT).exists()}
-            jobs |= {folder / job["folder"]: " ".join(job["overrides"]) for job in record["jobs"]}
+            others = [job for job in jobs if is_complete(job)]
+            jobs = {folder / job["folder"]: " ".join(job["overrides"]) for job in record["jobs"]}
+            jobs |= {job: "" for job in others if job not in jobs}
         if not jobs:
             raise UserError(
-                f"{shown(folder)} holds no run of train.py: name run folders or a sweep's."
+                f"{shown(folder)} holds no run of train.py and no evaluation: name their folders, "
+                "or a sweep's.",
+                key=str(folder),
             )
         for job, overrides in jobs.items():
-            if (job / RESULT).exists():
-                runs[job.resolve()] = Run(job)
+            if is_complete(job):
+                runs[job.resolve()] = read_runs(job)
             else:
                 problems[job.resolve()] = Problem(job, _reason(job), overrides)
     if not runs:
@@ -229,15 +142,16 @@ def read_study(folders: Sequence[Path]) -> Study:
             f"None of the {len(problems)} jobs has a result, the first is "
             f"{shown(problem.folder)} ({problem.reason}): run them again."
         )
-    ordered = list(runs.values())
-    _refuse_what_differs(ordered)
+    ordered = [run for of_folder in runs.values() for run in of_folder]
+    groups = _grouped(ordered)
+    _refuse_other_images(ordered)
     for run in ordered:
         run.check()
-    return Study(ordered, list(problems.values()), commands)
+    return Study(ordered, groups, list(problems.values()), commands)
 
 
 def _is_job(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (RESULT, FAILED, ".hydra"))
+    return is_complete(folder) or any((folder / name).exists() for name in (FAILED, ".hydra"))
 
 
 def _job_folders(folder: Path) -> list[Path]:
@@ -254,69 +168,42 @@ def _reason(job: Path) -> str:
     return "was never begun, or failed before it had a folder"
 
 
-def _refuse_what_differs(runs: list[Run]) -> None:
-    first = runs[0]
-    trained: dict[tuple[Any, ...], Run] = {}
-    tested: dict[tuple[str, str], tuple[str, Run]] = {}
-    matches: dict[str, Run] = {first.match: first}
-    of_preprocess: dict[str, tuple[Any, Run]] = {}
+def _grouped(runs: list[Run]) -> dict[tuple[tuple[str, ...], Variant], list[Run]]:
+    """Runs by training generators and variant, each by seed; the same training twice is refused."""
+    groups: dict[tuple[tuple[str, ...], Variant], dict[int | str, Run]] = defaultdict(dict)
+    for run, variant in zip(runs, variants([run.settings for run in runs]), strict=True):
+        seeds = groups[run.train_on, variant]
+        if run.seed in seeds:
+            raise UserError(
+                f"{seeds[run.seed].name} and {run.name} are the same training "
+                f"({variant.label}, seed={run.seed}, train_on={'+'.join(run.train_on)}): leave "
+                "one out."
+            )
+        seeds[run.seed] = run
+    return {key: [seeds[seed] for seed in in_order(seeds)] for key, seeds in groups.items()}
+
+
+def _refuse_other_images(runs: list[Run]) -> None:
+    """Refuse runs that tested other pixels of a source or, handled otherwise, other images."""
+    pixels: dict[tuple[tuple[str, ...], str], tuple[str, Run]] = {}
+    images: dict[str, tuple[NDArray[np.str_], Run]] = {}
     for run in runs:
-        key = _difference(first.result, run.result)
-        if key is not None:
-            raise UserError(
-                f"{shown(first.folder)} and {shown(run.folder)} differ in {key}: a report "
-                "compares runs that differ in preprocess, dataset.train_on, dataset.match and "
-                "seed; leave one out."
-            )
-        settings = run.result["settings"]["preprocess"]
-        known, other = of_preprocess.setdefault(run.preprocess, (settings, run))
-        if known != settings:
-            raise UserError(
-                f"{shown(other.folder)} and {shown(run.folder)} have different settings of "
-                f"preprocess={run.preprocess}: {known} and {settings}; leave one out."
-            )
-        same = run.train_on, run.preprocess, run.seed
-        if same in trained:
-            raise UserError(
-                f"{shown(trained[same].folder)} and {shown(run.folder)} are the same training "
-                f"(preprocess={run.preprocess}, seed={run.seed}, "
-                f"train_on={'+'.join(run.train_on)}): leave one out."
-            )
-        trained[same] = run
-        for source, images in run.result["test_hashes"].items():
-            known_images, other = tested.setdefault((run.match, source), (images, run))
-            if known_images != images:
-                counts = [one.result["images"]["test"][source] for one in (other, run)]
-                how = (
-                    f"{counts[0]} and {counts[1]} of them"
-                    if counts[0] != counts[1]
-                    else f"{counts[0]} each, but other ones"
-                )
-                raise UserError(
-                    f"{shown(other.folder)} and {shown(run.folder)} tested different images of "
-                    f"{source} ({how}), so their figures cannot be compared: leave one out, or "
-                    "run both on the same folders and counts."
-                )
-        # Matched pixels are others; the pictures must be the same.
-        if matches.setdefault(run.match, run) is run and run.tested != first.tested:
-            raise UserError(
-                f"{shown(first.folder)} and {shown(run.folder)}, which differ in dataset.match, "
-                "tested different images, so their figures cannot be compared: leave one out, or "
-                "run both on the same folders and counts."
-            )
+        for source, hash_ in run.result["test_hashes"].items():
+            known, other = pixels.setdefault((run.handling, source), (hash_, run))
+            if known != hash_:
+                raise _other_images(other, run, source)
+        for source, paths in run.tested().items():
+            known_paths, other = images.setdefault(source, (paths, run))
+            if not np.array_equal(known_paths, paths):
+                raise _other_images(other, run, source)
 
 
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first setting in which two results differ and may not."""
-
-    def walk(prefix: str, a: Any, b: Any) -> Iterable[str]:  # noqa: ANN401
-        if isinstance(a, dict) and isinstance(b, dict):
-            for key in sorted({*a, *b}):
-                if prefix + key not in MAY_DIFFER:
-                    yield from walk(f"{prefix}{key}.", a.get(key), b.get(key))
-        elif a != b:
-            yield prefix.removesuffix(".")
-
-    if one["model"] != other["model"]:
-        return "model"
-    return next(iter(walk("", one["settings"], other["settings"])), None)
+def _other_images(one: Run, other: Run, source: str) -> UserError:
+    first, second = (len(run.logits.get(source, ())) for run in (one, other))
+    how = f"{first} and {second} of them" if first != second else f"{first} each, but other ones"
+    return UserError(
+        f"{one.name} and {other.name} tested different images of {source} "
+        f"({how}), so their figures cannot be compared: leave one out, or run both on the same "
+        "folders and counts.",
+        key=source,
+    )

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import TensorBoardLogger
+from scipy.special import expit
 from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
-from forensics.evaluation.metrics import sigmoid
+from forensics.evaluation.metrics import AT_THRESHOLD, RANKING
 from forensics.reports import figures
 
 THUMBNAIL = 32
@@ -36,17 +37,22 @@ def log_results(
     writer = logger.experiment
     sources, logits = np.array(scores["source"]), np.array(scores["logit"], np.float32)
     tested = np.array(scores["split"]) == "test"
-    probabilities = sigmoid(logits / result["temperature"])
+    offset, temperature = result["offset"] or 0.0, result["temperature"] or 1.0
+    probabilities = expit((logits - offset) / temperature)
+    calibrated = result["temperature"] is not None
+    shown_as = ("probability_real", probabilities) if calibrated else ("score", logits)
 
     final: dict[str, float] = {}
     rocs, recalls = {}, {}
     for pair in result["pairs"]:
         name = f"{pair['real']}+{pair['generator']}"
         for threshold in result["thresholds"]:
-            for metric in ("acc", "tpr", "tnr"):
+            for metric in AT_THRESHOLD:
                 at = pair[f"at_{threshold}"]
                 final[f"test_at_{threshold}/{metric}/{name}"] = at[metric]
-        final[f"test/auroc/{name}"] = pair["ranking"]["auroc"]
+        for metric in RANKING:
+            if pair["ranking"][metric] is not None:  # ECE, of scores without probabilities
+                final[f"test/{metric}/{name}"] = pair["ranking"][metric]
         reals = np.flatnonzero(tested & (sources == pair["real"]))
         generated = np.flatnonzero(tested & (sources == pair["generator"]))
         both = np.r_[reals, generated]
@@ -63,12 +69,12 @@ def log_results(
     writer.add_figure("test/precision_recall", figures.precision_recall(recalls), step)
     writer.add_figure("test/mean_log_power_spectrum", figures.spectra(spectra), step)
     for source in result["sources"]:
-        values = probabilities[tested & (sources == source["source"])]
-        writer.add_histogram(f"probability_real/{source['source']}", values, step)
+        values = shown_as[1][tested & (sources == source["source"])]
+        writer.add_histogram(f"{shown_as[0]}/{source['source']}", values, step)
     # Few, because TensorBoard shows no more than the first five at once.
-    shown = ("batch_size", "learning_rate", "max_epochs", "seed")
+    shown = ("batch_size", "max_epochs", "seed")
     chosen = {name: result["settings"][name] for name in shown}
-    chosen |= {"preprocess": result["preprocess"]}
+    chosen |= {name: result[name] for name in ("model", "preprocess")}
     chosen |= {"train_on": "+".join(result["settings"]["dataset"]["train_on"])}
     logger.log_hyperparams(chosen, final, step)
 

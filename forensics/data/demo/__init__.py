@@ -1,0 +1,1 @@
+"""Toy faces, rendered by code."""

@@ -1,0 +1,210 @@
+"""What a camera or a toy generator leaves in a toy face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from forensics.data.demo.scene import _FRAME, _PICTURE_SIZE, Plane, Planes, Rng, _colour, _scene
+from forensics.errors import UserError
+
+Artefact = Callable[[Planes, Rng], Planes]
+
+
+RENDER_VERSION = 2
+"""Part of every image's seed and of ``source.json``: raise it when any pixel changes."""
+
+
+def _to_image(planes: Planes) -> Image.Image:
+    grey_levels = np.clip(planes, 0, 1) * 255 + 0.5
+    return Image.fromarray(np.ascontiguousarray(grey_levels.astype(np.uint8).transpose(1, 2, 0)))
+
+
+def _to_planes(image: Image.Image) -> Planes:
+    return np.asarray(image).transpose(2, 0, 1).astype(np.float32) * np.float32(1 / 255)
+
+
+def _camera(scene: Planes, rng: Rng) -> Planes:
+    """Photograph a scene: ``(3, 204, 204)`` to ``(3, 136, 136)``, both in [0, 1].
+
+    White balance and tone curve, lens blur, shot and read noise of varied strength, and the
+    antialiased reduction that CelebA-HQ's images went through.
+    """
+    gains = _colour(*(rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)))
+    exposed = np.clip(scene * gains[:, None, None], 0, 1) ** np.float32(rng.uniform(0.85, 1.15))
+    seen = _to_planes(_to_image(exposed).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.9))))
+    read, shot = rng.uniform(0.008, 0.016), rng.uniform(0.015, 0.035)
+    noise = rng.standard_normal(seen.shape, dtype=np.float32)
+    noisy = seen + noise * np.sqrt(read**2 + shot**2 * seen)
+    size = (_PICTURE_SIZE, _PICTURE_SIZE)
+    return _to_planes(_to_image(noisy).resize(size, Image.Resampling.LANCZOS))
+
+
+def _convolve(planes: Planes, kernel: Plane) -> Planes:
+    """Correlate each plane with one ``(K, K)`` kernel; ``K - 1`` rows and columns are lost."""
+    size = len(kernel)
+    rows, columns = planes.shape[1] - size + 1, planes.shape[2] - size + 1
+    out = np.zeros((planes.shape[0], rows, columns), dtype=np.float32)
+    for i in range(size):
+        for j in range(size):
+            out += kernel[i, j] * planes[:, i : i + rows, j : j + columns]
+    return out
+
+
+def _halved(picture: Planes) -> Planes:
+    """The means of 2x2 pixels."""
+    _, rows, columns = picture.shape
+    means: Planes = picture.reshape(3, rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
+    return means
+
+
+def _nearest(low: Planes, border: int) -> Planes:
+    """Nearest-neighbour upsampling by 2, with ``border`` more pixels on each side."""
+    # The border continues the picture; zeros would make a dark frame that gives the class away.
+    high = low.repeat(2, axis=1).repeat(2, axis=2)
+    return np.pad(high, ((0, 0), (border, border), (border, border)), mode="edge")
+
+
+def _kernel(rng: Rng, side: float, jitter: float) -> Plane:
+    """A 3x3 kernel of sum 1: ``side``, ``1 - 2 * side``, ``side`` along each axis, disturbed."""
+    line = _colour(side, 1 - 2 * side, side)
+    kernel: Plane = np.outer(line, line) + jitter * rng.standard_normal((3, 3), dtype=np.float32)
+    kernel /= kernel.sum()
+    return kernel
+
+
+def _pggan(low: Planes, rng: Rng) -> Planes:
+    """Nearest-neighbour upsampling, then two 3x3 convolutions: PGGAN's block, arXiv 1710.10196.
+
+    The first convolution smooths, the second sharpens; both differ from picture to picture.
+    """
+    smooth = _kernel(rng, rng.uniform(0.10, 0.25), 0.02)
+    sharpen = _kernel(rng, -rng.uniform(0.10, 0.30), 0.02)
+    return _convolve(_convolve(_nearest(low, 2), smooth), sharpen)
+
+
+def _dcgan(low: Planes, rng: Rng) -> Planes:
+    """A transposed 4x4 convolution of stride 2: DCGAN's layer, arXiv 1511.06434.
+
+    Zeros go between the pixels and a 4x4 kernel over them. A learned kernel weighs the four
+    phases unequally, which leaves the checkerboard of doi 10.23915/distill.00003.
+    """
+    low = np.pad(low, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    zeros_between = np.zeros((3, 2 * low.shape[1], 2 * low.shape[2]), dtype=np.float32)
+    zeros_between[:, ::2, ::2] = low
+    line = _colour(-0.05, 0.80, 0.80, -0.05) * np.float32(2 / 1.5)
+    kernel = np.outer(line, line) + 0.02 * rng.standard_normal((4, 4), dtype=np.float32)
+    kernel *= 4 / kernel.sum()
+    return _convolve(zeros_between[:, 2:-3, 2:-3], kernel)
+
+
+def _wgan_gp(low: Planes, rng: Rng) -> Planes:
+    """A residual block with depth-to-space upsampling: WGAN-GP's generator, arXiv 1704.00028.
+
+    Its published ``UpsampleConv`` gives depth-to-space four equal copies, which repeats each
+    pixel, and convolves; the block adds that on a shortcut to two 3x3 convolutions, and a last
+    convolution makes RGB.
+    """
+    high = _nearest(low, 3)
+    branch = _convolve(
+        _convolve(high, _kernel(rng, rng.uniform(0, 0.3), 0.15)),
+        _kernel(rng, rng.uniform(-0.3, 0.1), 0.15),
+    )
+    share = rng.uniform(0.3, 0.7)
+    block = (1 - share) * high[:, 2:-2, 2:-2] + share * branch
+    return _convolve(block, _kernel(rng, rng.uniform(-0.2, 0.2), 0.03))
+
+
+@dataclass(frozen=True)
+class DemoGenerator:
+    """A stand-in for a generator.
+
+    Attributes:
+        artefact: doubles a ``(3, H, W)`` picture the way the generator's blocks do.
+        weakest: the artefact's smallest share in an image, 0 to 1.
+        strongest: its largest share; each image draws its own, evenly between the two.
+    """
+
+    artefact: Artefact
+    weakest: float
+    strongest: float
+
+
+# So many images are odd ones: photographs that were enlarged by repeating pixels and sharpened,
+# which is what PGGAN does, and generated pictures without a trace. No detector gets them right.
+_ODD_SHARE = 0.02
+
+
+# The shares set how hard the toy is, for the paper's detector after five epochs on 1,000 images
+# per class: some errors on the generator it has seen, many on the others, never all or none.
+DEMO_SOURCES: dict[str, DemoGenerator | None] = {
+    "demo_real": None,
+    "demo_pggan": DemoGenerator(_pggan, 0.5, 1.0),
+    "demo_dcgan": DemoGenerator(_dcgan, 0.0, 0.45),
+    "demo_wgan_gp": DemoGenerator(_wgan_gp, 0.1, 0.6),
+}
+"""Source name to its generator; the real source has none."""
+
+
+def _detail(planes: Planes) -> Planes:
+    """The Laplacian, 1 at the finest checkerboard: edges, noise and grids."""
+    kernel = _colour(0, -1, 0, -1, 4, -1, 0, -1, 0).reshape(3, 3) / 8
+    return _convolve(np.pad(planes, ((0, 0), (1, 1), (1, 1)), mode="edge"), kernel)
+
+
+def _regenerate(
+    picture: Planes, artefact: Artefact, strength: float, rng: Rng, stages: int = 2
+) -> Planes:
+    """Make a picture again from a smaller one, as a generator's last ``stages`` blocks would.
+
+    ``strength`` is the share of the block's output; the rest is the picture itself, the detail
+    that a real generator's many channels would have added.
+    """
+    low = _halved(picture)
+    if stages > 1:
+        low = _regenerate(low, artefact, 0.8 * strength, rng, stages - 1)
+    remade: Planes = picture + strength * (artefact(low, rng) - picture)
+    # Upsampling changes how much fine detail there is; without this the amount of noise, and not
+    # its pattern, would give the class away.
+    detail = _detail(remade)
+    gain = np.median(np.abs(_detail(picture))) / (np.median(np.abs(detail)) + 1e-6)
+    remade += (gain - 1) * detail
+    return remade
+
+
+def require_known(sources: Iterable[str]) -> None:
+    """Refuse names that are not among `DEMO_SOURCES`."""
+    for source in sources:
+        if source not in DEMO_SOURCES:
+            known = ", ".join(DEMO_SOURCES)
+            raise UserError(f"{source!r} is not a demo source; the demo has {known}")
+
+
+def render(source: str, index: int) -> NDArray[np.uint8]:
+    """Draw one image of a demo source.
+
+    Args:
+        source: a key of ``DEMO_SOURCES``.
+        index: which image, >= 0.
+
+    Returns:
+        ``(128, 128, 3)`` RGB in grey levels; always the same for the same arguments.
+
+    Raises:
+        UserError: if the source is not one of the demo's.
+    """
+    require_known([source])
+    number = list(DEMO_SOURCES).index(source)
+    rng = np.random.default_rng(np.random.SeedSequence([RENDER_VERSION, number, index]))
+    picture = _camera(_scene(rng), rng)
+    generator = DEMO_SOURCES[source]
+    if rng.random() < _ODD_SHARE:
+        generator = DEMO_SOURCES["demo_pggan"] if generator is None else None
+    if generator is not None:
+        strength = rng.uniform(generator.weakest, generator.strongest)
+        picture = _regenerate(picture, generator.artefact, strength, rng)
+    return np.asarray(_to_image(picture[:, _FRAME:-_FRAME, _FRAME:-_FRAME]))

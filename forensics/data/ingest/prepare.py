@@ -1,0 +1,223 @@
+"""From what was downloaded to a source: a folder, an archive or parquet into an ordered folder.
+
+Images keep their bytes and get numbers for names, in the order of the names they had. Nothing is
+ever unpacked to a name that an archive gives, links are not followed, and what an archive may
+unpack to is bounded. Each file is judged by `forensics.images.decode.decode`, and the manifest
+says what became of it. What was interrupted goes on after the last file it has a record of.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from forensics.compute import in_order
+from forensics.data.ingest.hub import SCHEME, download
+from forensics.data.ingest.readers import _AT_ONCE, Item, _damage_told, _open
+from forensics.errors import UserError
+from forensics.files import Record, atomic
+from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
+from forensics.images.duplicates import perceptual_hashes
+from forensics.images.geometry import ResizeFilter, to_square
+from forensics.images.listing import as_text
+from forensics.images.metadata import read_metadata
+from forensics.progress import Progress
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.parquet"
+
+
+_HASHED_SIZE = 128
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+
+
+class Prepared(NamedTuple):
+    """What became of an input.
+
+    Attributes:
+        folder: the source's.
+        accepted: number of images in it.
+        rejected: name in the input and reason of each other file.
+    """
+
+    folder: Path
+    accepted: int
+    rejected: list[tuple[str, str]]
+
+
+def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepared:
+    """Make a source of a folder, a zip or tar archive, parquet, or a data set of a hub.
+
+    ``<root>/<source>`` is there whole or not at all. What a call that was stopped has done lies
+    beside it in ``.<source>.unfinished``: the next one with the same input goes on from there, one
+    with another input starts anew. Its ``manifest.parquet`` has a row for every file of the input:
+    ``path`` (null if rejected), ``original`` (name in the input), ``sha256``, ``bytes``,
+    ``format``, ``width``, ``height``, ``mode``, ``jpeg_quality``, ``orientation`` and ``exif`` as
+    in `read_metadata`, ``hash`` as in `perceptual_hashes`, ``flag`` (what is odd about it) and
+    ``error`` (why it was rejected).
+
+    Args:
+        source: the source's name.
+        given: the input; it is only read. Hidden files in it are passed over. What starts with
+            ``hf://`` is taken as `forensics.data.ingest.hub.download` says.
+        root: holds a folder for each source.
+        min_side: images with a shorter side in pixels are rejected.
+
+    Raises:
+        UserError: if the input is missing, damaged, a bomb or without a single image, or if the
+            source is there already.
+    """
+    if not source or "/" in source or source.startswith("."):
+        raise UserError(f"{source!r} is no source's name: give that of a folder to make in {root}.")
+    on_hub = str(given).startswith(SCHEME)
+    if not on_hub and not (Path(given).is_dir() or Path(given).is_file()):
+        raise UserError(f"There is no {given}: name a folder, zip, tar or parquet with images.")
+    folder, unfinished = root / source, Unfinished(root / f".{source}.unfinished")
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / f".{source}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another process prepares {folder}: wait for its end.") from None
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            unfinished.remove()  # that a kill at the very end has left
+            raise UserError(
+                f"{folder} is there already: remove it, or give the source another name."
+            )
+        downloaded = download(str(given), unfinished.downloads) if on_hub else Path(given)
+        try:
+            prepared = _fill(unfinished, folder, downloaded, min_side)
+        except UserError:
+            unfinished.remove()  # the same input would give the same error
+            raise
+        unfinished.images.replace(folder)
+        unfinished.remove()
+        return prepared
+    except (KeyboardInterrupt, OSError):
+        log.warning("%s is not whole: the same command goes on where this one stopped.", folder)
+        raise
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+class Unfinished:
+    """What has been done of a source: images, and a record with a row for each file of the input.
+
+    A row whose image does not have its bytes does not count.
+
+    Attributes:
+        images: the folder that becomes the source's.
+        downloads: what an input on a hub is downloaded into.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.images, self.downloads = folder / "images", folder / "downloads"
+        self._folder, self._record = folder, Record(folder / "record.jsonl")
+
+    def begin(self, of: list[Any]) -> list[dict[str, Any]]:
+        """Take up what is there of an input, or start anew; the rows that are done."""
+        begun, done = self._record.read()
+        rows = [row for row in done if self._is_stored(row)] if begun == of else []
+        if not rows:
+            shutil.rmtree(self.images, ignore_errors=True)
+        self.images.mkdir(parents=True, exist_ok=True)
+        self._record.begin(of, rows)
+        return rows
+
+    def _is_stored(self, row: dict[str, Any]) -> bool:
+        if "path" not in row:
+            return True
+        image = self.images / row["path"]
+        if not image.exists():
+            return False
+        digest: str = row["sha256"]
+        return hashlib.sha256(image.read_bytes()).hexdigest() == digest
+
+    def keep(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Record rows as they come."""
+        return self._record.keep(rows)
+
+    def remove(self) -> None:
+        """Remove it all."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> Prepared:
+    """Write images and manifest of what will be ``folder``."""
+    with _damage_told(given):
+        items = _open(given)
+    digits = max(6, len(str(items.total - 1)))
+    # As it comes back from the record's json.
+    files = [list(file) for file in items.files]
+    rows = unfinished.begin([str(given.resolve()), files, min_side, POLICY_VERSION])
+
+    def store(item: Item) -> dict[str, Any]:
+        return _store(item, unfinished.images / f"{item.position:0{digits}d}", min_side)
+
+    done = {row["position"] for row in rows}
+    with Progress(f"prepare {folder.name}", items.total - len(done)) as progress:
+        for row in unfinished.keep(in_order(store, items.each(done), _AT_ONCE)):
+            rows.append(row)
+            progress.advance()
+    # An archive gives its files in an order of its own.
+    rows.sort(key=lambda row: row.pop("position"))
+    rejected = [(row["original"], row["error"]) for row in rows if "error" in row]
+    if len(rejected) == len(rows):
+        first = f", the first is {rejected[0][0]!r} ({rejected[0][1]})" if rejected else ""
+        raise UserError(
+            f"None of the {len(rows)} files in {given} can be used{first}: give one with JPEG, PNG "
+            "or WebP images."
+        )
+    with atomic(unfinished.images / MANIFEST) as file:
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema(_FIELDS)), file)
+    return Prepared(folder, len(rows) - len(rejected), rejected)
+
+
+def _store(item: Item, stem: Path, min_side: int) -> dict[str, Any]:
+    """Write a file if it is accepted; its row of the manifest."""
+    row: dict[str, Any] = {"position": item.position, "original": as_text(item.name)}
+    if item.rejected:
+        return row | {"error": item.rejected}
+    row |= {"sha256": hashlib.sha256(item.content).hexdigest(), "bytes": len(item.content)}
+    unnamed = stem.with_suffix(".part")
+    unnamed.write_bytes(item.content)
+    try:
+        image, flag, _ = decode(unnamed, min_side)
+    except RejectedImage as error:
+        unnamed.unlink()
+        return row | {"error": str(error)}
+    metadata = read_metadata(unnamed)
+    path = unnamed.rename(stem.with_suffix(_SUFFIXES[metadata.format]))
+    square = to_square(image, _HASHED_SIZE, ResizeFilter.lanczos)
+    return (
+        row
+        | metadata._asdict()
+        | {"path": path.name, "hash": int(perceptual_hashes(square[None])[0]), "flag": flag or None}
+    )
+
+
+_FIELDS: list["pa.Field[Any]"] = [
+    pa.field("path", pa.string()),
+    pa.field("original", pa.string()),
+    pa.field("sha256", pa.string()),
+    pa.field("bytes", pa.int64()),
+    pa.field("format", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("mode", pa.string()),
+    pa.field("jpeg_quality", pa.int16()),
+    pa.field("orientation", pa.int8()),
+    pa.field("exif", pa.bool_()),
+    pa.field("hash", pa.uint64()),
+    pa.field("flag", pa.string()),
+    pa.field("error", pa.string()),
+]

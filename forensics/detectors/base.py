@@ -1,0 +1,193 @@
+"""What every detector here can do, and how most of them are trained."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from forensics import checks
+from forensics.preprocess.base import Draws
+
+
+class Schedule(StrEnum):
+    """How the learning rate changes in the course of training."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+@dataclass(kw_only=True)
+class Optimization:
+    """Settings of Adam and its learning rate, which a detector's settings inherit.
+
+    Attributes:
+        learning_rate: Adam's, at its highest.
+        betas: Adam's decay rates of the two moments, each in [0, 1).
+        weight_decay: Adam's L2 penalty, >= 0.
+        schedule: ``constant``, or ``cosine``: falls to 0 over all epochs as half a cosine.
+        warmup_epochs: epochs, >= 0 and not necessarily whole, in which the learning rate rises
+            linearly from 0.
+    """
+
+    learning_rate: float
+    betas: list[float]
+    weight_decay: float
+    schedule: Schedule
+    warmup_epochs: float
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        self.schedule = Schedule(self.schedule)  # plain text in a detector file
+        checks.adam(self, "model.")
+        checks.at_least(self, "model.", weight_decay=0, warmup_epochs=0)
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """The share of ``learning_rate`` in use.
+
+        Args:
+            epoch: epochs trained so far, not necessarily whole.
+            epochs: of the whole training.
+        """
+        if epoch < self.warmup_epochs:
+            return epoch / self.warmup_epochs
+        if self.schedule is Schedule.constant:
+            return 1.0
+        rest = max(epochs - self.warmup_epochs, 1e-9)
+        done = min((epoch - self.warmup_epochs) / rest, 1.0)
+        return (1 + math.cos(math.pi * done)) / 2
+
+    @property
+    def changes(self) -> bool:
+        """Whether the learning rate changes at all."""
+        return self.schedule is not Schedule.constant or self.warmup_epochs > 0
+
+
+class Step(NamedTuple):
+    """What a detector makes of one batch.
+
+    Attributes:
+        loss: scalar, the mean over the batch; None if nothing is trained by gradient.
+        scores: ``(B,)`` float32 of the same pass, higher for real; None if there are none.
+        logged: further scalars for the curves, by name.
+    """
+
+    loss: Tensor | None
+    scores: Tensor | None
+    logged: Mapping[str, Tensor] = {}
+
+
+class Detector(nn.Module, ABC):
+    """A network that scores images, and how it is trained.
+
+    Knows nothing of data or Lightning. Whoever trains it calls `prepare` once, then `step` for
+    each batch, makes a step of `optimizer` with its loss, and calls `after_step`. Normalisation, a
+    backbone's own size and front ends are inside `forward`: every detector of a study gets the same
+    pixels, and the exported graph is the network.
+
+    Args:
+        optimization: of the default `optimizer`; None for a detector that has another or none.
+    """
+
+    one_class: ClassVar[bool] = False
+    """Whether it learns from real images alone. Then no generator needs to be trained on."""
+
+    def __init__(self, optimization: Optimization | None = None) -> None:
+        super().__init__()
+        self.optimization = optimization
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Score ``(B, 3, S, S)`` float pixel values in [0, 255].
+
+        Returns:
+            ``(B,)`` float32, also under autocast; higher for real, on any scale.
+        """
+
+    def step(self, images: Tensor, labels: Tensor, draws: Draws) -> Step:
+        """Score a batch and compute its loss, by default binary cross-entropy on the score.
+
+        In evaluation mode it gives the validation loss.
+
+        Args:
+            images: as `forward` takes them.
+            labels: ``(B,)`` float, 1 for real and 0 for generated.
+            draws: source of every random number.
+        """
+        scores = self(images)
+        return Step(binary_cross_entropy_with_logits(scores, labels), scores)
+
+    @property
+    def is_probabilistic(self) -> bool:
+        """Whether scores are logits, so that 0 is where real and generated are equally likely.
+
+        True of those trained with the default `step`.
+        """
+        return type(self).step is Detector.step
+
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """Make the optimizer, by default Adam over what requires a gradient; None for none."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if self.optimization is None or not trainable:
+            return None
+        betas = self.optimization.betas
+        return torch.optim.Adam(
+            trainable,
+            lr=self.optimization.learning_rate,
+            betas=(betas[0], betas[1]),
+            weight_decay=self.optimization.weight_decay,
+        )
+
+    def after_step(self) -> None:
+        """Do what follows each step of the optimizer, such as a projection; nothing by default."""
+        return
+
+    def prepare(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Look once through the training images before the first epoch; by default do not.
+
+        For statistics of the data and for what is fitted in closed form.
+
+        Args:
+            batches: images and labels as `step` takes them, augmented as in the first epoch;
+                computed only if iterated over.
+        """
+        return
+
+    def features(self, images: Tensor) -> Tensor | None:
+        """Penultimate-layer features, ``(B, ...)``, of images as `forward` takes them.
+
+        Returns:
+            None, the default, for a detector that has none: reports leave the section out.
+        """
+        return None
+
+    def saliency_layer(self) -> nn.Module | None:
+        """The module whose output are the last feature maps, ``(B, C, h, w)``, for Grad-CAM.
+
+        Returns:
+            None, the default, for a detector that has none: it cannot be explained.
+        """
+        return None
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Bring pixel values from [0, 255] to [-1, 1]."""
+    return images / 127.5 - 1
+
+
+class DetectorSettings(Protocol):
+    """What the settings of every detector can do."""
+
+    def build(self, image_size: int, *, pretrained: bool) -> Detector:
+        """Make the detector, with fresh weights from torch's global generator.
+
+        Args:
+            image_size: height and width of the images in pixels.
+            pretrained: load a backbone's pretrained weights; False where a file brings them all.
+        """
+        ...

@@ -1,0 +1,241 @@
+"""Metadata stored in a detector file: everything scoring needs beside the weights."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from forensics.model_files import Content, Upgrade
+
+CERTAIN_REAL, CERTAIN_GENERATED = "source_0.05", "source_0.01"
+"""Thresholds at a 5 % and a 1 % false-positive rate on validation real images: from the first on an
+image is real, below the second it is generated."""
+
+
+@dataclass
+class Input:
+    """How an image becomes what the detector scores.
+
+    Attributes:
+        image_size: height and width in pixels.
+        resize_filter: one of `forensics.images.geometry.ResizeFilter`.
+        match: one of `forensics.images.geometry.Match`.
+        decode_policy: version of the rules by which files became pixels.
+        precision: one of `forensics.compute.Precision`, in which it was tested and scores.
+    """
+
+    image_size: int
+    resize_filter: str
+    match: str
+    decode_policy: int
+    precision: str
+
+
+@dataclass
+class Calibration:
+    """What turns scores into verdicts and probabilities, from validation images alone.
+
+    Attributes:
+        thresholds: scores by name, as in ``result.json``; real from there on.
+        offset: the probability of real is ``sigmoid((score - offset) / temperature)``; None if
+            there were no generated validation images to fit it to.
+        temperature: above 0; None likewise.
+    """
+
+    thresholds: dict[str, float]
+    offset: float | None
+    temperature: float | None
+
+    def probability_real(self, score: float) -> float | None:
+        """The probability of real of a score; None where nothing could be fitted."""
+        if self.offset is None or self.temperature is None:
+            return None
+        scaled = (score - self.offset) / self.temperature
+        return float(torch.tensor(scaled, dtype=torch.float64).sigmoid())
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scored with.
+
+        Raises:
+            ValueError: with what is wrong.
+        """
+        for name in (CERTAIN_REAL, CERTAIN_GENERATED):
+            if name not in self.thresholds:
+                raise ValueError(f"thresholds lack {name}")
+        for name, threshold in self.thresholds.items():
+            if not math.isfinite(threshold):
+                raise ValueError(f"threshold {name} is {threshold}")
+        if (self.offset is None) != (self.temperature is None):
+            raise ValueError("offset and temperature must both be there, or neither")
+        if self.offset is not None and not math.isfinite(self.offset):
+            raise ValueError(f"offset is {self.offset}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}")
+
+
+@dataclass
+class SpectrumGuard:
+    """How the spectra of the training images look, to abstain on images unlike them.
+
+    Attributes:
+        spectra: by training source, ``mean`` and ``std`` of its images' radial profiles.
+        limit: distance to the nearest of them beyond which an image is unlike them.
+    """
+
+    spectra: dict[str, dict[str, list[float]]]
+    limit: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no profile can be compared with.
+
+        Raises:
+            ValueError: with what is wrong.
+        """
+        if not (math.isfinite(self.limit) and self.spectra):
+            raise ValueError("spectra of the training images are missing")
+        for source, spectrum in self.spectra.items():
+            for name in ("mean", "std"):
+                if not all(math.isfinite(value) for value in spectrum[name]):
+                    raise ValueError(f"{name} of the spectra of {source} is no profile")
+
+
+@dataclass
+class Provenance:
+    """Where a detector comes from.
+
+    Attributes:
+        real: real sources it was trained on.
+        trained_on: generators it was trained on.
+        preprocess: the training augmentation, one of `forensics.preprocess.PREPROCESSES`.
+        toy: whether the training images were toy faces.
+        seed: of the training; None if it was not recorded.
+        version: of this package, which wrote the file.
+        git_commit: of the code that trained it.
+    """
+
+    real: list[str]
+    trained_on: list[str]
+    preprocess: str
+    toy: bool
+    seed: int | None
+    version: str | None
+    git_commit: str | None
+
+
+@dataclass
+class DetectorCard:
+    """Metadata stored in a detector file, in sections.
+
+    Attributes:
+        model: one of the detectors' names.
+        model_settings: its settings.
+        plugin: the distribution or module that brings the network; None for the package's own.
+        input: how an image becomes what is scored.
+        calibration: thresholds and probabilities.
+        guard: of spectra; None without one.
+        provenance: where it comes from.
+    """
+
+    model: str
+    model_settings: dict[str, Any]
+    plugin: str | None
+    input: Input
+    calibration: Calibration
+    guard: SpectrumGuard | None
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        """Refuse spectra that those of the detector's images cannot be compared with.
+
+        Raises:
+            ValueError: with what is wrong.
+        """
+        length = self.input.image_size // 2 + 1
+        for source, spectrum in {} if self.guard is None else self.guard.spectra.items():
+            for name in ("mean", "std"):
+                if len(spectrum[name]) != length:
+                    raise ValueError(f"{name} of the spectra of {source} is no profile")
+
+    @classmethod
+    def from_file(cls, content: Mapping[str, Any]) -> "DetectorCard":
+        """Read the metadata of a file of today's format.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: if something is missing, unknown or
+                out of range.
+        """
+        sections = {name: content[name] for name in content if name != "format"}
+        network, guard = dict(sections.pop("network")), sections.pop("guard")
+        card = cls(
+            network.pop("name"),
+            network.pop("settings"),
+            network.pop("plugin"),
+            Input(**sections.pop("input")),
+            Calibration(**sections.pop("calibration")),
+            None if guard is None else SpectrumGuard(**guard),
+            Provenance(**sections.pop("provenance")),
+        )
+        if network.pop("image_size") != card.input.image_size:
+            raise ValueError("network and input have different image sizes")
+        if unknown := [*sections, *network]:
+            raise ValueError(f"{', '.join(unknown)} is not known here")
+        return card
+
+    def to_file(self) -> dict[str, Any]:
+        """Plain JSON values, as `from_file` takes them."""
+        sections = dataclasses.asdict(self)
+        network = {
+            "name": sections.pop("model"),
+            "settings": sections.pop("model_settings"),
+            "plugin": sections.pop("plugin"),
+            "image_size": self.input.image_size,
+        }
+        return {"network": network, **sections}
+
+
+def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """Sections instead of one flat list, and settings of Adam among those of the model.
+
+    Format 1 kept neither the seed nor the settings of Adam; these are DCGAN's, its defaults. They
+    are needed to make the network, not to score.
+    """
+    network = {
+        "name": content["model"],
+        "settings": content["model_settings"]
+        | {
+            "learning_rate": 2e-4,
+            "betas": [0.5, 0.999],
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "warmup_epochs": 0.0,
+        },
+        "plugin": None,
+        "image_size": content["image_size"],
+    }
+    input_ = [field.name for field in dataclasses.fields(Input)]
+    provenance = [field.name for field in dataclasses.fields(Provenance) if field.name != "seed"]
+    upgraded = {
+        "format": 2,
+        "network": network,
+        "input": {name: content[name] for name in input_},
+        "calibration": {
+            "thresholds": content["thresholds"],
+            "offset": 0.0,
+            "temperature": content["temperature"],
+        },
+        "guard": {"spectra": content["spectra"], "limit": content["spectrum_limit"]},
+        "provenance": {name: content[name] for name in provenance} | {"seed": None},
+    }
+    renamed = {
+        f"convolutions.{name.removeprefix('features.')}" if name.startswith("features.") else name:
+        tensor for name, tensor in tensors.items()
+    }  # fmt: skip
+    return upgraded, renamed
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1}
+"""By format, how a detector file of it becomes one of the next."""

@@ -1,0 +1,81 @@
+"""95 % intervals over images, of proportions and of the AUROC."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import binomtest
+
+Floats = NDArray[np.float64]
+
+Z_95 = 1.959963984540054
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion.
+
+    Source: Wilson 1927, as in Brown, Cai and DasGupta 2001, equation 4.
+    """
+    low, high = binomtest(successes, count).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def widened(value: float, count: int) -> tuple[float, float]:
+    """Wilson's interval of a share near ``value`` of ``count``: for those that have no width."""
+    # 0.29 * 100 is a little less than 29.
+    least, most = math.floor(value * count + 1e-9), math.ceil(value * count - 1e-9)
+    return wilson(least, count)[0], wilson(most, count)[1]
+
+
+def placements(
+    real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
+) -> tuple[Floats, Floats]:
+    """Share of the other class that each image is on the right side of, ties counting half.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real images, n > 0.
+        generated_logits: ``(m,)`` finite logits of generated images, m > 0.
+
+    Returns:
+        ``(n,)`` and ``(m,)``; the mean of either is the AUROC.
+    """
+
+    def below(values: NDArray[np.floating], others: NDArray[np.floating]) -> Floats:
+        ordered = np.sort(others)
+        both = [np.searchsorted(ordered, values, side) for side in ("left", "right")]
+        return np.asarray(np.mean(both, axis=0) / len(others))
+
+    return below(real_logits, generated_logits), 1 - below(generated_logits, real_logits)
+
+
+def delong_variance(by_class: tuple[Floats, Floats]) -> float:
+    """Variance over images of a mean of placements, or of differences of them.
+
+    One image of a class tells nothing: its own variance is the largest a placement can have.
+
+    Source: DeLong et al. 1988, equation 4.
+    """
+    return float(sum(v.var(ddof=1) / len(v) if len(v) > 1 else 0.25 for v in by_class))
+
+
+def auroc_interval(
+    real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
+) -> tuple[float, float]:
+    """The 95 % interval of the AUROC over images.
+
+    DeLong's on the logit scale, which keeps it inside of [0, 1]. Where the classes are ranked
+    perfectly, or all images tie, that has no width: then Wilson's, of the smaller class's count.
+
+    Args:
+        real_logits: ``(n,)`` finite logits of real images, n > 0.
+        generated_logits: ``(m,)`` finite logits of generated images, m > 0.
+
+    Source: DeLong et al. 1988; Pepe 2003, section 5.2.4, for the scale.
+    """
+    by_class = placements(real_logits, generated_logits)
+    value = float(by_class[0].mean())
+    if all(np.ptp(of_class) == 0 for of_class in by_class):
+        return widened(value, min(map(len, by_class)))
+    half = Z_95 * math.sqrt(delong_variance(by_class)) / (value * (1 - value))
+    return float(expit(logit(value) - half)), float(expit(logit(value) + half))

@@ -1,0 +1,52 @@
+"""Settings of an evaluation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from forensics import checks
+from forensics.data.splits import DatasetSettings
+from forensics.errors import UserError
+from forensics.images.perturbations import check_perturb
+
+
+@dataclass
+class EvaluateSettings:
+    """Everything ``evaluate.py`` can be told.
+
+    Attributes:
+        detector: a run's folder or a ``detector.safetensors``, or a list of them.
+        dataset: what to test on; either class may be empty. Size, filter, match and least side
+            are the detector's own.
+        perturb: what is done to the images in further tests, of
+            `forensics.images.perturbations.PERTURBATIONS`.
+        plugin: a module that brings further detectors, see `forensics.detectors.plugins`.
+        name: of the folder below ``outputs``.
+        seed: >= 0; decides bootstrap and noise.
+        cache_dir: where prepared images are kept; may be shared by any number of runs.
+    """
+
+    detector: Any
+    dataset: DatasetSettings
+    perturb: list[str]
+    plugin: str | None
+    name: str
+    seed: int
+    cache_dir: str
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        checks.at_least(self, seed=0)
+        checks.run_name(self.name)
+        check_perturb(self.perturb)
+        if not self.detectors:
+            raise UserError("detector is empty: name a run's folder with detector=FOLDER.")
+        if not (self.dataset.real or self.dataset.generators):
+            raise UserError(
+                "dataset.real and dataset.generators are both empty: name a source to test on."
+            )
+
+    @property
+    def detectors(self) -> list[str]:
+        """``detector`` as a list."""
+        listed = self.detector if isinstance(self.detector, list) else [self.detector]
+        return [str(one) for one in listed]

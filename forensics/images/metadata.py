@@ -1,0 +1,68 @@
+"""What an image file tells of itself beside its pixels."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+_ORIENTATION = 0x0112
+
+# Table K.1 of ITU-T T.81, the luminance steps that libjpeg's quality scales.
+# fmt: off
+_STEPS_AT_50 = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+])
+# fmt: on
+_QUALITIES = np.arange(1, 101)
+_SCALES = np.where(_QUALITIES < 50, 5000 // _QUALITIES, 200 - 2 * _QUALITIES)
+_STEPS = ((_STEPS_AT_50 * _SCALES[:, None] + 50) // 100).clip(1, 255)
+
+
+class Metadata(NamedTuple):
+    """What stands in the header.
+
+    Attributes:
+        format: ``JPEG``, ``PNG`` or ``WEBP``.
+        width: in pixels, before the orientation is applied.
+        height: likewise.
+        mode: Pillow's name for the kind of pixels, such as ``RGB``.
+        jpeg_quality: libjpeg's quality, 1 to 100, whose luminance steps are nearest; None if the
+            file is no JPEG.
+        orientation: EXIF's, 1 to 8; 1, upright, if the file says nothing.
+        exif: whether there is any EXIF.
+    """
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    jpeg_quality: int | None
+    orientation: int
+    exif: bool
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read the header of a file that `forensics.images.decode.decode` accepts."""
+    with Image.open(path) as image:
+        exif = image.getexif()
+        orientation = exif.get(_ORIENTATION, 1)
+        return Metadata(
+            # The first picture of several in a JPEG is a JPEG.
+            "JPEG" if image.format == "MPO" else str(image.format),
+            *image.size,
+            image.mode,
+            _jpeg_quality(image),
+            int(orientation) if orientation in range(1, 9) else 1,
+            len(exif) > 0,
+        )
+
+
+def _jpeg_quality(image: Image.Image) -> int | None:
+    steps = getattr(image, "quantization", {}).get(0)
+    if steps is None:
+        return None
+    return int(_QUALITIES[np.abs(_STEPS - np.array(steps)).sum(axis=1).argmin()])

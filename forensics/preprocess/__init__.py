@@ -1,0 +1,14 @@
+"""Training augmentations (the paper: preprocessing), computed on the device."""
+
+from forensics.preprocess.base import Draws, Preprocess, Preprocessed
+from forensics.preprocess.blur_noise import Blur, BlurNoise, Noise, Untouched
+
+__all__ = ["PREPROCESSES", "Draws", "Preprocess", "Preprocessed"]
+
+PREPROCESSES: dict[str, type] = {
+    "none": Untouched,
+    "blur": Blur,
+    "noise": Noise,
+    "blur_noise": BlurNoise,
+}
+"""The options of ``conf/preprocess`` and their operators; add one's own before training."""

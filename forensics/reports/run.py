@@ -1,0 +1,187 @@
+"""One detector's test, as a report reads it: of a run of train.py, or of an evaluation.
+
+Both leave the same of each tested detector: metrics as ``result.json`` has them, and scores.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from forensics.errors import UserError
+from forensics.evaluation.metrics import at_threshold, ranking_values
+from forensics.reports.variants import trained_with
+from forensics.runs import EVALUATION, PERTURBED, RESULT, SCORES, evaluated, read_result, shown
+
+HANDLING = ("dataset.image_size", "dataset.resize_filter", "dataset.match", "dataset.view")
+"""Settings that make other pixels of the same images."""
+
+UNKNOWN = "unknown"
+
+
+class Run:
+    """One tested detector.
+
+    Args:
+        name: as messages name it.
+        folder: where its files are.
+        result: its metrics, as ``result.json`` has them.
+        settings: those it was trained with, as far as known, by dotted keys.
+        scores: of its tested images.
+        perturbed: the same under perturbations; the file may be missing.
+
+    Attributes:
+        seed: it was trained with; `UNKNOWN` where its file does not tell.
+        train_on: the generators it was trained on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        result: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        scores: Path,
+        perturbed: Path,
+    ) -> None:
+        self.name, self.folder, self.result, self.settings = name, folder, result, settings
+        self._scores, self._perturbed = scores, perturbed
+        self.seed: int | str = UNKNOWN if settings["seed"] is None else settings["seed"]
+        self.train_on = tuple(settings["dataset.train_on"])
+
+    @property
+    def handling(self) -> tuple[str, ...]:
+        """How files became the pixels that were tested; of runs alike in it, pixels compare."""
+        return tuple(str(self.settings.get(key) or "none") for key in HANDLING)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Real source and generator of each tested pair."""
+        return [(pair["real"], pair["generator"]) for pair in self.result["pairs"]]
+
+    @cached_property
+    def logits(self) -> dict[str, NDArray[np.float64]]:
+        """Logits of the tested images by source, in the order of the test."""
+        return _by_source(self._tested(["source", "logit"]), "logit")
+
+    def tested(self) -> dict[str, NDArray[np.str_]]:
+        """Paths of the tested images by source, in the order of the test."""
+        return _by_source(self._tested(["source", "path"]), "path")
+
+    def _tested(self, columns: list[str]) -> Mapping[str, Sequence[Any]]:
+        table = pq.read_table(self._scores, filters=[("split", "=", "test")])
+        return cast(Mapping[str, Sequence[Any]], table.select(columns).to_pydict())
+
+    @cached_property
+    def perturbed(self) -> dict[tuple[str, float], dict[str, NDArray[np.float64]]]:
+        """Logits of the tested images by source, for each perturbation and strength measured."""
+        if not self._perturbed.exists():
+            return {}
+        under: dict[tuple[str, float], dict[str, list[Any]]] = {}
+        for row in pq.read_table(self._perturbed).to_pylist():
+            key = row["perturbation"], round(row["strength"], 6)
+            columns = under.setdefault(key, defaultdict(list))
+            columns["source"].append(row["source"])
+            columns["logit"].append(row["logit"])
+        return {key: _by_source(columns, "logit") for key, columns in under.items()}
+
+    def check(self) -> None:
+        """Measure again from the scores what the result says of them.
+
+        Raises:
+            UserError: if it says something else; a metric of another version is not looked at.
+        """
+        offset = self.result.get("offset") or 0.0
+        temperature = self.result["temperature"] or 1.0
+        for pair in self.result["pairs"]:
+            real, generated = (self.logits[pair[key]] for key in ("real", "generator"))
+            scaled = ((scores - offset) / temperature for scores in (real, generated))
+            measured = {"ranking": ranking_values(*scaled)} | {
+                f"at_{name}": at_threshold(real, generated, threshold)
+                for name, threshold in self.result["thresholds"].items()
+            }
+            for part, metrics in measured.items():
+                for name, value in metrics.items():
+                    recorded = pair.get(part, {}).get(name)
+                    if recorded is None or not isinstance(value, float):
+                        continue
+                    if abs(recorded - value) > 1e-6:
+                        raise UserError(
+                            f"{self.name}: {self._scores.name} gives {name} {value:.6f} for "
+                            f"{pair['generator']}, the result says {recorded}: one of them was "
+                            "changed; run it again.",
+                            key=str(self._scores),
+                        )
+
+
+def in_order(seeds: Iterable[int | str]) -> list[int | str]:
+    """Different seeds, ascending, an unknown one last."""
+    return sorted(set(seeds), key=lambda seed: (seed == UNKNOWN, seed))
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read what a complete folder tested: one detector of train.py, any number of evaluate.py.
+
+    Raises:
+        UserError: if the folder holds neither.
+    """
+    if (folder / EVALUATION).exists():
+        return _read_evaluation(folder)
+    result = read_result(folder)
+    if "pairs" not in result:
+        raise UserError(
+            f"{shown(folder)} is a run of another program than train.py: leave it out.",
+            key=str(folder),
+        )
+    files = folder / SCORES, folder / PERTURBED
+    return [Run(str(shown(folder)), folder, result, trained_with(result), *files)]
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has what `read_runs` reads."""
+    return any((folder / name).exists() for name in (RESULT, EVALUATION))
+
+
+def _read_evaluation(folder: Path) -> list[Run]:
+    evaluation = json.loads((folder / EVALUATION).read_text())
+    detectors = evaluation.pop("detectors")
+    settings = [_trained_with(detector) for detector in detectors]
+    found = []
+    for number, (detector, of_detector) in enumerate(zip(detectors, settings, strict=True)):
+        # Detectors whose files tell no difference are told apart by where they are.
+        if settings.count(of_detector) > 1:
+            of_detector = of_detector | {"detector": detector["detector"]}
+        result = evaluation | detector["calibration"] | detector
+        result |= {"toy": detector["provenance"]["toy"], "warnings": []}
+        files = (folder / evaluated(name, number) for name in (SCORES, PERTURBED))
+        name = f"{shown(folder)}, {detector['detector']}"
+        found.append(Run(name, folder, result, of_detector, *files))
+    return found
+
+
+def _trained_with(detector: Mapping[str, Any]) -> dict[str, Any]:
+    """What a detector's file tells of the settings it was trained with, by dotted keys."""
+    network, provenance = detector["network"], detector["provenance"]
+    return {
+        "model": network["name"],
+        **{f"model.{key}": value for key, value in network["settings"].items()},
+        "preprocess": provenance["preprocess"],
+        "dataset.real": provenance["real"],
+        "dataset.train_on": provenance["trained_on"],
+        **{f"dataset.{key}": detector["input"][key] for key in
+           ("image_size", "resize_filter", "match")},
+        "seed": provenance["seed"],
+    }  # fmt: skip
+
+
+def _by_source(columns: Mapping[str, Sequence[Any]], of: str) -> dict[str, NDArray[Any]]:
+    values: dict[str, list[Any]] = defaultdict(list)
+    for source, value in zip(columns["source"], columns[of], strict=True):
+        values[source].append(value)
+    return {source: np.array(column) for source, column in values.items()}

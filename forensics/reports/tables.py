@@ -1,0 +1,189 @@
+"""The paper's Table 1, of one run, as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forensics.evaluation.metrics import AT_THRESHOLD, RANKING
+
+
+def table_1(result: Mapping[str, Any]) -> str:
+    """ACC, TPR and TNR of every test pair at every threshold, in percent, with intervals.
+
+    Args:
+        result: what ``result.json`` holds.
+    """
+    lines = []
+    header = f"{'test pair':<34}{'n':>13}" + "".join(f"{m.upper():>21}" for m in AT_THRESHOLD)
+    for name in result["thresholds"]:
+        lines += [threshold_name(name), header]
+        for pair in result["pairs"]:
+            seen = "seen" if pair["seen"] else "unseen"
+            title = f"{pair['real']} + {pair['generator']} ({seen})"
+            counts = f"{pair['n_real']}+{pair['n_generated']}"
+            at = pair[f"at_{name}"]
+            cells = "".join(f"{cell(at, metric):>21}" for metric in AT_THRESHOLD)
+            lines.append(f"{title:<34}{counts:>13}{cells}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def chance_line(result: Mapping[str, Any]) -> str | None:
+    """That a detector ranks validation images no better than chance, None if it does or is unknown.
+
+    Args:
+        result: what ``result.json`` holds.
+    """
+    validation = result.get("validation", {})
+    if not validation.get("chance"):
+        return None
+    low, high = (f"{value:.3f}" for value in validation["interval"])
+    return (
+        f"Not measurably better than chance on validation images: AUROC {validation['auroc']:.3f} "
+        f"[{low}, {high}]. What it scores on test images tells nothing of generators."
+    )
+
+
+def threshold_name(threshold: str) -> str:
+    """A threshold in words."""
+    if threshold == "0.5":
+        return "threshold 0.5, the paper's"
+    if threshold == "oracle":
+        return "oracle: the best threshold for each pair, chosen on its own test images"
+    rate = float(threshold.removeprefix("source_"))
+    return f"threshold at {rate:.0%} FPR on validation real images"
+
+
+def cell(metrics: Mapping[str, Any], name: str) -> str:
+    """A metric and its interval in percent, or a dash where it is absent or not defined."""
+    if metrics.get(name) is None:
+        return "-"
+    low, high = metrics[f"{name}_interval"]
+    return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """What each detector calls the images of each source, and how it ranks each pair.
+
+    Args:
+        results: of each detector, as in ``evaluation.json``.
+    """
+    columns = list(
+        dict.fromkeys(name for result in results for name in result["calibration"]["thresholds"])
+    )
+    rows = [["called generated, %", "detector", "n", *(_short(name) for name in columns)]]
+    for result in results:
+        for source in result["sources"]:
+            kind = "real: false alarms" if source["real"] else "generated: found"
+            cells = [_called_generated(source, name) for name in columns]
+            what = f"{source['source']} ({kind})"
+            rows.append([what, result["detector"], str(source["n"]), *cells])
+    tables = [_aligned(rows)]
+    rows = [["test pair", "detector", "n", *(name.upper() for name in RANKING)]]
+    for result in results:
+        for pair in result["pairs"]:
+            cells = [cell(pair["ranking"], name) for name in RANKING]
+            rows.append([*_named(pair, result), *cells])
+    if len(rows) > 1:
+        tables.append(_aligned(rows))
+        for name in (*columns, "oracle"):
+            rows = [["test pair", "detector", "n", *(m.upper() for m in AT_THRESHOLD)]]
+            for result in results:
+                for pair in result["pairs"]:
+                    cells = [cell(pair.get(f"at_{name}", {}), metric) for metric in AT_THRESHOLD]
+                    rows.append([*_named(pair, result), *cells])
+            tables.append(f"{threshold_name(name)}\n{_aligned(rows)}")
+    rows = [["perturbed: called generated, %", "detector", "n", *(_short(n) for n in columns)]]
+    for result in results:
+        for step in result["perturbed"]:
+            for source in step["sources"]:
+                cells = [_called_generated(source, name) for name in columns]
+                what = f"{source['source']}, {step['perturbation']} {step['strength']:g}"
+                rows.append([what, result["detector"], str(source["n"]), *cells])
+    if len(rows) > 1:
+        tables.append(_aligned(rows))
+    return "\n\n".join(tables)
+
+
+def _called_generated(source: Mapping[str, Any], threshold: str) -> str:
+    rate = f"{'tpr' if source['real'] else 'tnr'}_at_{threshold}"
+    if rate not in source:  # a detector without probabilities has no threshold 0.5
+        return "-"
+    share, (low, high) = source[rate], source[f"{rate}_interval"]
+    if source["real"]:
+        share, low, high = 1 - share, 1 - high, 1 - low
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _named(pair: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    seen = "seen" if pair["seen"] else "unseen"
+    title = f"{pair['real']} + {pair['generator']} ({seen})"
+    return [title, result["detector"], f"{pair['n_real']}+{pair['n_generated']}"]
+
+
+def _short(threshold: str) -> str:
+    return "at 0.5" if threshold == "0.5" else f"at source {threshold.removeprefix('source_')}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = (
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def audit_table(audited: Mapping[str, Any]) -> str:
+    """What an audit found, a line a check.
+
+    Args:
+        audited: what ``audit.json`` holds.
+    """
+    lines = [f"{'AUROC of a model that sees nothing but':<50}{'n':>13}{'AUROC':>8}  verdict"]
+    for check in audited["traits"]:
+        title = f"{check['trait']}, {check['real']} / {check['generator']}"
+        counts = f"{check['n_real']}+{check['n_generated']}"
+        auroc = "-" if check["auroc"] is None else f"{check['auroc']:.3f}"
+        lines.append(f"{title:<50}{counts:>13}{auroc:>8}  {check['verdict']}")
+    lines += ["", f"{'images with a near-duplicate':<50}{'copies':>13}{'near':>8}  verdict"]
+    for check in audited["repetitions"]:
+        for source, copies, near in dict.fromkeys(
+            zip(check["sources"], check["copies"], check["near_duplicates"], strict=True)
+        ):
+            title = f"{source}, among {' / '.join(dict.fromkeys(check['sources']))}"
+            lines.append(f"{title:<50}{copies:>13}{near:>8}  {check['verdict']}")
+    for check in audited["across_border"]:
+        title = f"{check['source']}, training, of tested images"
+        lines.append(f"{title:<50}{'':>13}{check['near_duplicates']:>8}  {check['verdict']}")
+    return "\n".join([*lines, "", *audited["warnings"]])
+
+
+def quality_table(source: Mapping[str, Any]) -> str:
+    """How good a generator's images are, beside what real ones reach.
+
+    Args:
+        source: what ``source.json`` holds.
+    """
+    quality = source["quality"]
+    distances, of_reals = quality["sliced_wasserstein"], quality["sliced_wasserstein_real"]
+    rows = [
+        (f"sliced Wasserstein distance x 1000, {level}", distance, (of_reals or {}).get(level))
+        for level, distance in (distances or {}).items()
+    ]
+    alike = quality["ms_ssim"], quality["ms_ssim_real"]
+    rows.append(("MS-SSIM of pairs (near 1: collapsed)", *alike))
+    rows += [
+        (f"AUROC of a logistic model on {what} (0.5: no give-away)", auroc, None)
+        for what, auroc in (quality["give_aways"] or {}).items()
+    ]
+    lines = [f"{'measure':<66}{'generated':>10}{'real':>8}"]
+    for name, *values in rows:
+        generated, real = ("-" if value is None else f"{value:.3f}" for value in values)
+        lines.append(f"{name:<66}{generated:>10}{real:>8}")
+    for key, reason in quality.items():
+        if key.endswith("_reason"):
+            lines.append(f"not measured: {key.removesuffix('_reason')} ({reason})")
+    return "\n".join(lines)

@@ -1,0 +1,5 @@
+"""A trained detector on images: scores, predictions, explanations, exports."""
+
+from forensics.scoring.predictor import Prediction, Predictor, Verdict
+
+__all__ = ["Prediction", "Predictor", "Verdict"]

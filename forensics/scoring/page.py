@@ -1,0 +1,92 @@
+"""One self-contained page of scored pictures: thumbnails by verdict."""
+
+import base64
+import heapq
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from PIL import Image
+
+from forensics.compute import in_order
+from forensics.files import atomic
+from forensics.images.decode import RejectedImage, decode
+from forensics.images.geometry import ResizeFilter, to_square
+from forensics.progress import Progress
+
+SHOWN = 500
+"""Most pictures of a verdict on a page, which browsers open at once: some 8 MB for 1500."""
+
+THUMBNAIL_SIZE = 128
+_AT_ONCE = 64
+_GROUPS = {"generated": "generated", "unsure": "unsure", "real": "real", "unreadable": None}
+
+
+def write_gallery(
+    page: Path,
+    rows: Callable[[], Iterable[Mapping[str, Any]]],
+    counts: Mapping[str, int],
+    paths: Sequence[str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the page, atomically.
+
+    Args:
+        page: the file; one that is there is replaced.
+        rows: gives the rows of a table of predictions, in order, whenever it is called.
+        counts: how many there are of each verdict, and ``error``.
+        paths: of each row the file as it can be opened; those shown are read again.
+        facts: ``detector`` and its ``limits``, in words, and whether it is of ``toy`` faces.
+    """
+    groups = []
+    for name, verdict in _GROUPS.items():
+        of_verdict = ((n, row) for n, row in enumerate(rows()) if row["verdict"] == verdict)
+        # Those that cannot be read have no logit, and keep their order.
+        first = heapq.nsmallest(SHOWN, of_verdict, key=lambda one: one[1]["logit"] or 0)
+        files = [paths[number] for number, _ in first] if verdict else []
+        with Progress(f"thumbnails, {name}", len(files)) as progress:
+            entries = [dict(row) for _, row in first]
+            for entry, thumbnail in zip(
+                entries, in_order(_thumbnail, files, _AT_ONCE), strict=False
+            ):
+                entry |= {
+                    "thumbnail": thumbnail,
+                    "probability": _probability(entry["probability_real"]),
+                }
+                progress.advance()
+        count = counts.get(verdict or "error", 0)
+        groups.append({"name": name, "count": count, "entries": entries})
+    template = resources.files("forensics.scoring").joinpath("page.html").read_text()
+    html = (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(groups=groups, total=sum(counts.values()), **facts)
+    )
+    with atomic(page) as file:
+        file.write(html.encode())
+
+
+def _thumbnail(path: str) -> str:
+    """A data URI, or "" for a file that has changed since it was scored."""
+    source = Path(path)
+    if not source.is_file():  # a pipe would be waited for
+        return ""
+    try:
+        picture = decode(source, 1).pixels
+    except (RejectedImage, OSError):
+        return ""
+    square = Image.fromarray(to_square(picture, THUMBNAIL_SIZE, ResizeFilter.lanczos))
+    encoded = io.BytesIO()
+    square.save(encoded, "webp", quality=70)
+    return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _probability(probability: float | None) -> str:
+    if probability is None:
+        return "-"
+    if probability < 0.001:
+        return "< 0.001"
+    return "> 0.999" if probability > 0.999 else f"{probability:.3f}"

@@ -1,0 +1,310 @@
+"""Scores of any number of files, in order, into one table, in constant memory.
+
+Rows are written in parts, each whole or not there, into a folder beside the table; at the end the
+parts become the table. A run that was stopped goes on after its last part. A part is written after
+the explanations of its pictures, so that those of a part that is there are whole, too.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL
+from forensics.errors import UserError
+from forensics.files import Record, atomic, remove_unfinished
+from forensics.images.listing import as_text, list_images
+from forensics.images.spectra import profiles
+from forensics.progress import Progress
+from forensics.scoring.explanation import check_explainable, explanation
+from forensics.scoring.predictor import Prediction, Predictor, Verdict, limits
+from forensics.scoring.scorer import BATCH_SIZE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PART_IMAGES = 4 * max(BATCH_SIZE.values())
+"""Whole batches: the numbers of a resumed run are those of one that was never stopped."""
+
+_FIELDS: list["pa.Field[Any]"] = [
+    pa.field("path", pa.string()),
+    pa.field("probability_real", pa.float64()),
+    pa.field("logit", pa.float32()),
+    pa.field("verdict", pa.string()),
+    pa.field("reason", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("format", pa.string()),
+    pa.field("error", pa.string()),
+]
+_SCHEMA = pa.schema(_FIELDS)
+_RECORD = "begun.json"
+_STEM_LENGTH = 80
+
+
+def gather(inputs: Iterable[str], lists: Iterable[str]) -> list[str]:
+    """Name every file to score.
+
+    Args:
+        inputs: files; folders, for every image below them, hidden files and links left out; ``-``
+            for paths on standard input, one a line.
+        lists: text files of paths, one a line.
+
+    Raises:
+        UserError: if nothing was named.
+        OSError: if a folder or a list cannot be read.
+    """
+    paths: list[str] = []
+    for name in inputs:
+        folder = Path(name)
+        if name == "-":
+            paths += _lines(sys.stdin)
+        elif folder.is_dir():
+            paths += [str(folder / file.path) for file in list_images(folder)]
+        else:
+            paths.append(name)
+    for name in lists:
+        with open(name, encoding="utf-8", errors="surrogateescape") as file:
+            paths += _lines(file)
+    if not paths:
+        raise UserError(
+            "There is nothing to score: name files, folders with .jpg, .png or .webp files, "
+            "--list FILE, or - for paths on standard input."
+        )
+    return paths
+
+
+def _lines(file: Iterable[str]) -> list[str]:
+    return [name for line in file if (name := line.rstrip("\r\n"))]
+
+
+def predict(
+    detector: Predictor,
+    paths: Sequence[str],
+    table: Path,
+    *,
+    resume: bool,
+    explain: Path | None = None,
+    page: Path | None = None,
+) -> Counter[str]:
+    """Score files into a table.
+
+    Args:
+        detector: what scores.
+        paths: the files, which need not exist: what cannot be read is a row with an error.
+        table: what is written: csv, jsonl or parquet by suffix.
+        resume: go on after the last part of a run of this that was stopped, if there is one.
+        explain: a folder that gets a figure of each picture that was read, ``000012_NAME.png``
+            by its row, counted from 0; made if missing, must be empty.
+        page: a page of thumbnails by verdict, see `forensics.scoring.page`.
+
+    Returns:
+        How many files got each verdict, and how many an ``error``.
+
+    Raises:
+        UserError: if the suffix is another, if parts of a stopped run lie there and ``resume`` is
+            not given, or they are of other files, of another detector or another ``explain``; if
+            ``explain`` holds something or Captum is missing; if ``page`` is the table.
+        KeyboardInterrupt: if it is stopped, with how to go on.
+    """
+    write = _WRITERS.get(table.suffix.lower())
+    if write is None:
+        raise UserError(f"{table} must end in {', '.join(_WRITERS)}, which says how it is written.")
+    if page is not None and page.resolve() == table.resolve():
+        raise UserError(f"Table and page would both be {table}: give --page another name.")
+    if explain is not None:
+        check_explainable(detector.scorer.detector)
+    parts = table.with_name(f"{table.name}.parts")
+    _begin(parts, detector, paths, explain, resume)
+    try:
+        done = 0
+        while _part(parts, done).exists():
+            done += 1
+        start = done * PART_IMAGES
+        with Progress("score", len(paths) - start) as progress:
+            rows = _rows(detector, paths, start, explain, progress)
+            while part := list(islice(rows, PART_IMAGES)):
+                with atomic(_part(parts, done)) as file:
+                    pq.write_table(pa.Table.from_pylist(part, schema=_SCHEMA), file)
+                done += 1
+        files = [_part(parts, number) for number in range(done)]
+        counts: Counter[str] = Counter()
+        for one in files:
+            verdicts = pq.read_table(one, columns=["verdict"])["verdict"].to_pylist()
+            counts.update(str(verdict or "error") for verdict in verdicts)
+        if page is not None:
+            _write_page(page, detector, paths, files, counts)
+        with atomic(table) as file:
+            write(file, (pq.read_table(one) for one in files))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(
+            f"Stopped: what is scored is kept in {parts}. Go on with the same command and --resume."
+        ) from stop
+    shutil.rmtree(parts)
+    return counts
+
+
+def _rows(
+    detector: Predictor, paths: Sequence[str], start: int, explain: Path | None, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """The rows from a number on, each after its explanation is written, if one is wanted."""
+    rest = islice(paths, start, None)
+    scored = detector.stream_with_squares(islice(paths, start, None))
+    for number, (path, one) in enumerate(zip(rest, scored, strict=True), start):
+        if explain is not None and one.square is not None:
+            with atomic(explain / _explanation(number, path)) as file:
+                _explain(detector, one.square, one.prediction).savefig(file, format="png", dpi=80)
+        progress.advance()
+        yield {"path": as_text(path)} | one.prediction._asdict()
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.parquet"
+
+
+def _write_page(
+    page: Path,
+    detector: Predictor,
+    paths: Sequence[str],
+    files: Sequence[Path],
+    counts: Counter[str],
+) -> None:
+    """Write the page of thumbnails of what lies in some parts."""
+    from forensics.scoring.page import write_gallery
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for one in files:
+            yield from pq.read_table(one).to_pylist()
+
+    card, provenance = detector.card, detector.card.provenance
+    thresholds = [card.calibration.thresholds[name] for name in (CERTAIN_GENERATED, CERTAIN_REAL)]
+    probabilities = [detector.probability_real(threshold) for threshold in thresholds]
+    unit = "score" if None in probabilities else "probability of real"
+    generated, real = thresholds if None in probabilities else probabilities
+    facts = {
+        "detector": f"{card.model}, trained on {', '.join(provenance.real)} (real) and "
+        f"{', '.join(provenance.trained_on) or 'nothing'} (generated), preprocess "
+        f"{provenance.preprocess}; weights sha256 {detector.sha256[:12]}, version "
+        f"{provenance.version}, commit {provenance.git_commit}",
+        "limits": [
+            f"Called generated is what has a {unit} below {generated:.3f}, real from {real:.3f} "
+            "on: 1 % and 5 % of the validation images that are real are below.",
+            *limits(card),
+        ],
+        "toy": provenance.toy,
+    }
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_gallery(page, rows, counts, paths, facts)
+
+
+def _explanation(number: int, path: str) -> str:
+    """The name of a picture's explanation, which no name of a picture can lead astray."""
+    stem = re.sub(r"[^\w.-]", "_", Path(path).stem, flags=re.ASCII)
+    return f"{number:06d}_{stem[:_STEM_LENGTH]}.png"
+
+
+def _explain(detector: Predictor, square: NDArray[np.uint8], prediction: Prediction) -> "Figure":
+    """Draw why a picture got its verdict."""
+    assert prediction.logit is not None
+    real = prediction.logit >= detector.card.calibration.thresholds[CERTAIN_REAL]
+    evidence = detector.evidence(square)
+    title = f"{prediction.verdict}, score {prediction.logit:.3g}"
+    if prediction.probability_real is not None:
+        title = f"{prediction.verdict}, probability of real {prediction.probability_real:.3g}"
+    if prediction.reason:
+        title += f": {prediction.reason}"
+    return explanation(
+        square,
+        evidence if real else -evidence,
+        Verdict.real if real else Verdict.generated,
+        profiles(square[None])[0],
+        {} if detector.card.guard is None else detector.card.guard.spectra,
+        title,
+    )
+
+
+def _begin(
+    parts: Path, detector: Predictor, paths: Sequence[str], explain: Path | None, resume: bool
+) -> None:
+    """Claim the folders of parts and explanations, or find that they are of the same run."""
+    digest = hashlib.sha256(as_text("\n".join(paths)).encode()).hexdigest()
+    begun = {
+        "detector": detector.sha256,
+        "paths": digest,
+        "explain": None if explain is None else as_text(str(explain.resolve())),
+    }
+    record = Record(parts / _RECORD)
+    former, _ = record.read()
+    if former is None:
+        if explain is not None:
+            explain.mkdir(parents=True, exist_ok=True)
+            if any(explain.iterdir()):
+                raise UserError(
+                    f"{explain} holds something already: name another folder for --explain, or "
+                    "empty it."
+                )
+        parts.mkdir(parents=True, exist_ok=True)
+        record.begin(begun)
+        return
+    if not resume:
+        raise UserError(
+            f"{parts} holds what a stopped run has scored: add --resume to go on with it, or "
+            "remove it."
+        )
+    if former != begun:
+        raise UserError(
+            f"{parts} was begun with other files, another detector or another --explain: name the "
+            "same, or remove it."
+        )
+    remove_unfinished(parts)
+    if explain is not None:
+        remove_unfinished(explain)
+
+
+def _write_csv(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _SCHEMA.names)
+    writer.writeheader()
+    for table in tables:
+        writer.writerows(table.to_pylist())
+        file.write(text.getvalue().encode())
+        text.seek(0)
+        text.truncate()
+
+
+def _write_jsonl(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    for table in tables:
+        for row in table.to_pylist():
+            file.write(f"{json.dumps(row)}\n".encode())
+
+
+def _write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    with pq.ParquetWriter(file, _SCHEMA) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+_WRITERS: dict[str, Callable[[BinaryIO, Iterable[pa.Table]], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
+
+
+def summary(counts: Counter[str], table: Path) -> str:
+    """One line on what was found."""
+    said = [f"{counts[verdict]} {verdict}" for verdict in ("real", "generated", "unsure")]
+    return f"{counts.total()} files: {', '.join(said)}, {counts['error']} unreadable; {table}"

@@ -1,0 +1,325 @@
+"""Predictions of a trained detector on new images: probability, verdict, and when it abstains.
+
+Everything scoring needs is in the detector file, so that an image is treated as in the test.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from forensics import runs
+from forensics.compute import Precision
+from forensics.detectors import DETECTORS, Detector, plugins
+from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL, UPGRADES, DetectorCard
+from forensics.errors import UserError
+from forensics.images.decode import POLICY_VERSION, RejectedImage, decode, to_rgb
+from forensics.images.geometry import Match, ResizeFilter, matched, recompressed, to_square
+from forensics.images.perturbations import zoomed
+from forensics.images.spectra import nearest, profiles
+from forensics.model_files import load_model
+from forensics.scoring.explanation import grad_cam
+from forensics.scoring.scorer import Scorer
+
+Picture: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
+
+MILD_JPEG_QUALITY = 90
+MILD_ZOOM_PIXELS = 0.5
+
+
+class Verdict(StrEnum):
+    """What a detector says of a picture."""
+
+    real = "real"
+    generated = "generated"
+    unsure = "unsure"
+
+
+class Prediction(NamedTuple):
+    """What a detector says of one picture; None where it could not be read.
+
+    Attributes:
+        probability_real: calibrated on the validation images of the training sources; None, too,
+            for a detector that could not be calibrated.
+        logit: what it was computed from, which does not saturate; above 0 leans to real.
+        verdict: by the thresholds set on validation reals, not by probability 0.5.
+        reason: why it is unsure, or "".
+        width: of the picture as shown, in pixels.
+        height: of the picture as shown, in pixels.
+        format: JPEG, PNG, WEBP or MPO; "" for what came as pixels.
+        error: why it could not be read, or "".
+    """
+
+    probability_real: float | None
+    logit: float | None
+    verdict: Verdict | None
+    reason: str
+    width: int | None
+    height: int | None
+    format: str
+    error: str
+
+
+class Scored(NamedTuple):
+    """A prediction, and the square that it is of.
+
+    Attributes:
+        prediction: it.
+        square: ``(S, S, 3)`` uint8, the picture as the detector sees it; None if it was not read.
+    """
+
+    prediction: Prediction
+    square: NDArray[np.uint8] | None
+
+
+class _Prepared(NamedTuple):
+    """A picture on its way to the detector: itself and its mildly changed copies, or an error."""
+
+    rows: NDArray[np.uint8] | None
+    unlike: bool
+    width: int | None
+    height: int | None
+    format: str
+    error: str
+
+
+class Predictor:
+    """A trained detector, ready for new images.
+
+    Attributes:
+        scorer: what scores.
+        card: the metadata of its file.
+        sha256: of its weights.
+    """
+
+    def __init__(self, detector: Detector, card: DetectorCard, sha256: str) -> None:
+        self.card, self.sha256 = card, sha256
+        self.scorer = Scorer(detector, Precision(card.input.precision))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Predictor":
+        """Read a detector file; nothing in it is run.
+
+        Args:
+            path: a run's folder or its ``detector.safetensors``.
+
+        Raises:
+            UserError: if there is none, or it is damaged, foreign or not for this version.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / runs.DETECTOR
+        plugins.load_installed()
+        detector, content, sha256 = load_model(path, DETECTORS, UPGRADES, pretrained=False)
+        try:
+            card = DetectorCard.from_file(content)
+            if card.input.decode_policy != POLICY_VERSION:
+                raise ValueError(
+                    f"decode_policy is {card.input.decode_policy}, this version's is "
+                    f"{POLICY_VERSION}"
+                )
+            ResizeFilter(card.input.resize_filter)
+            Match(card.input.match)
+            Precision(card.input.precision)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{path} cannot be scored with by this version ({error}): use the version that "
+                "wrote it, or train it again.",
+                key=str(path),
+            ) from error
+        return cls(cast(Detector, detector), card, sha256)
+
+    def predict(self, pictures: Picture | Iterable[Picture] | Tensor) -> list[Prediction]:
+        """Score some pictures.
+
+        Args:
+            pictures: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
+                a batch ``(B, 3, H, W)`` uint8. Any size; the middle square is scored.
+
+        Returns:
+            One each, in order. A file that cannot be read has an ``error``.
+
+        Raises:
+            UserError: if arrays or tensors are not uint8 or of another shape.
+        """
+        if isinstance(pictures, str | Path | Image.Image):
+            pictures = [pictures]
+        elif isinstance(pictures, Tensor):
+            if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+                raise UserError(
+                    "A batch must be (B, 3, H, W) uint8 grey levels, not "
+                    f"{tuple(pictures.shape)} {pictures.dtype}."
+                )
+            pictures = list(pictures.permute(0, 2, 3, 1).cpu().numpy())
+        elif isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+            pictures = [pictures]
+        return list(self.stream(pictures))
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
+        """Score any number of pictures in constant memory, in order, on all cores."""
+        return (prediction for prediction, _ in self.stream_with_squares(pictures))
+
+    def stream_with_squares(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
+        """Score as `stream` does, and give what was scored beside each prediction."""
+        batches = _batches(pictures, self.scorer.batch_size)
+        for batch in self.scorer.map_batches(self._score, batches):
+            yield from batch
+
+    def evidence(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Where a prepared image looks real, above 0, and where generated, below.
+
+        Args:
+            square: ``(S, S, 3)`` uint8.
+
+        Returns:
+            ``(h, w)``, coarse; see `forensics.scoring.explanation.grad_cam`.
+        """
+        (evidence,) = grad_cam(self._explained, self.scorer.as_images(square[None].copy()))
+        return np.asarray(evidence)
+
+    @cached_property
+    def _explained(self) -> Detector:
+        """A copy: Captum hooks into a network, and other threads score with ours meanwhile."""
+        return copy.deepcopy(self.scorer.detector)
+
+    def probability_real(self, score: float) -> float | None:
+        """The calibrated probability of a score; None where nothing could be calibrated."""
+        return self.card.calibration.probability_real(score)
+
+    def _prepare(self, picture: Picture) -> _Prepared:
+        if isinstance(picture, str | Path):
+            path = Path(picture)
+            try:
+                if not path.is_file():  # a pipe would be waited for
+                    return _unread("no such file")
+                image, _, format_ = decode(path, 1)
+            except RejectedImage as error:
+                return _unread(str(error))
+            except OSError as error:
+                return _unread(error.strerror or str(error))
+        else:
+            format_ = ""
+            if isinstance(picture, Image.Image):
+                image = to_rgb(picture)
+            elif picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
+                image = Image.fromarray(np.ascontiguousarray(picture))
+            else:
+                raise UserError(
+                    f"An array must be (H, W, 3) uint8 grey levels, not {picture.shape} "
+                    f"{picture.dtype}."
+                )
+        input_ = self.card.input
+        filter_, match = ResizeFilter(input_.resize_filter), Match(input_.match)
+        square = to_square(image, input_.image_size, filter_)
+        changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
+        rows = np.stack([matched(one, match, filter_) for one in (square, *changed)])
+        return _Prepared(rows, self._is_unlike(rows[:1]), *image.size, format_, "")
+
+    def _is_unlike(self, row: NDArray[np.uint8]) -> bool:
+        """Whether an image's spectrum is unlike those of the training images."""
+        guard = self.card.guard
+        if guard is None:
+            return False
+        return bool(nearest(profiles(row), guard.spectra)[0] > guard.limit)
+
+    def _score(self, pictures: Sequence[Picture]) -> list[Scored]:
+        """Decode and score a batch."""
+        batch = [self._prepare(picture) for picture in pictures]
+        read = [one.rows for one in batch if one.rows is not None]
+        scores = np.empty((0, 3), np.float32)
+        if read:
+            scores = self.scorer.score_rows(np.concatenate(read)).reshape(-1, 3)
+            if not np.isfinite(scores).all():
+                raise UserError(
+                    "The detector gives a score that is not a finite number: train it again with "
+                    "a lower model.learning_rate.",
+                    key="model.learning_rate",
+                )
+        scored = []
+        number = 0
+        for one in batch:
+            if one.rows is None:
+                unread = Prediction(None, None, None, "", None, None, "", one.error)
+                scored.append(Scored(unread, None))
+                continue
+            logits = scores[number]
+            number += 1
+            verdict, reason = self._verdict(one, logits)
+            prediction = Prediction(
+                self.probability_real(float(logits[0])),
+                float(logits[0]),
+                verdict,
+                reason,
+                one.width,
+                one.height,
+                one.format,
+                "",
+            )
+            scored.append(Scored(prediction, one.rows[0]))
+        return scored
+
+    def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
+        """The verdict, by the logits of a picture and of its mildly changed copies."""
+        itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
+        size = self.card.input.image_size
+        reasons = {
+            "score between the thresholds of 1 % and 5 % false alarms": itself is Verdict.unsure,
+            f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
+                compressed is not itself
+            ),
+            "verdict changes when rescaled by half a pixel": rescaled is not itself,
+            f"smaller than the {size} pixels the detector looks at": (
+                one.width is not None
+                and one.height is not None
+                and min(one.width, one.height) < size
+            ),
+            "spectrum unlike those of the training images": one.unlike,
+        }
+        reason = "; ".join(text for text, holds in reasons.items() if holds)
+        return (Verdict.unsure if reason else itself), reason
+
+    def leaning(self, logit: float) -> Verdict:
+        """The verdict by the thresholds alone, unsure between them."""
+        thresholds = self.card.calibration.thresholds
+        if logit >= thresholds[CERTAIN_REAL]:
+            return Verdict.real
+        return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
+
+
+def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    rest = iter(pictures)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def limits(card: DetectorCard) -> list[str]:
+    """The limits of a detector's scores, in sentences."""
+    sources = ", ".join([*card.provenance.real, *card.provenance.trained_on])
+    uncalibrated = [
+        "There were no generated validation images to calibrate by: scores have no probability, "
+        "and the verdicts rest on the thresholds alone."
+    ]
+    return [
+        *([] if card.calibration.temperature is not None else uncalibrated),
+        "Thresholds, probabilities and false-alarm rates hold for pictures like the validation "
+        f"images of the sources it was trained on ({sources}). "
+        "Photographs of other cameras, croppings or codecs can be called generated far more "
+        "often: measure that with evaluate.py before relying on it.",
+        "Generators that were not trained on may go unnoticed altogether.",
+        f"Pictures smaller than {card.input.image_size} pixels, and those with spectra unlike the "
+        "training images', are outside of what it was tested on; forensics predict calls them "
+        "unsure.",
+    ]
+
+
+def _unread(error: str) -> _Prepared:
+    return _Prepared(None, False, None, None, "", error)

@@ -1,0 +1,123 @@
+"""The one way from prepared images to scores: test, evaluation, export and predict all use it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from forensics.compute import Precision, in_bfloat16, in_order, torch_threads
+from forensics.detectors import Detector
+from forensics.progress import Progress
+
+Images = NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH_SIZE = {"cpu": 32, "cuda": 256}
+"""Images computed together, by type of device: always so many, because sums over another number of
+images may round differently."""
+
+_BATCHES_AT_ONCE = 32
+
+
+class Scorer:
+    """A detector in evaluation mode, which scores in batches of one size and in one precision.
+
+    A score depends on image, detector, precision and device, not on what is scored beside it.
+
+    Args:
+        detector: what scores; moved to the device.
+        precision: numeric precision, by the same rule as in training.
+        device: where to compute; by default a GPU if there is one.
+
+    Attributes:
+        detector: in evaluation mode, on the device.
+        device: where it computes.
+        batch_size: images computed together.
+    """
+
+    def __init__(
+        self, detector: Detector, precision: Precision, device: torch.device | None = None
+    ) -> None:
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector = detector.eval().to(memory_format=torch.channels_last).to(self.device)
+        self.batch_size = BATCH_SIZE[self.device.type]
+        self._bfloat16 = in_bfloat16(precision, self.device.type == "cuda")
+
+    def scores(
+        self, count: int, image: Callable[[int], Images], *, label: str
+    ) -> NDArray[np.float32]:
+        """Score any number of images on all cores, in constant memory.
+
+        Args:
+            count: how many there are.
+            image: gives image number i, ``(S, S, 3)`` uint8; called from several threads.
+            label: of the progress.
+
+        Returns:
+            ``(count,)`` higher for real; not finite where the detector gives no number.
+        """
+
+        def score(numbers: range) -> NDArray[np.float32]:
+            return self.score_rows(np.stack([image(number) for number in numbers]))
+
+        starts = range(0, count, self.batch_size)
+        batches = [range(start, min(start + self.batch_size, count)) for start in starts]
+        found = [np.empty(0, np.float32)]
+        with Progress(label, count) as progress:
+            for scores in self.map_batches(score, batches):
+                found.append(scores)
+                progress.advance(len(scores))
+        return np.concatenate(found)
+
+    def map_batches(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+        """Map over batches, results in order; each is computed by one thread.
+
+        Threads that share a network's sums wait for each other, and for those that decode, a
+        quarter of the time.
+        """
+        with torch_threads(1):
+            yield from in_order(work, batches, _BATCHES_AT_ONCE)
+
+    def score_rows(self, rows: Images) -> NDArray[np.float32]:
+        """Score images.
+
+        Args:
+            rows: ``(n, S, S, 3)`` uint8.
+
+        Returns:
+            ``(n,)`` higher for real; not finite where the detector gives no number.
+        """
+        scores = self._compute(self.detector, rows)
+        assert scores is not None
+        return scores
+
+    def features(self, rows: Images) -> NDArray[np.float32] | None:
+        """Penultimate-layer features of ``(n, S, S, 3)`` uint8 images: ``(n, F)``, or None."""
+        features = self._compute(self.detector.features, rows)
+        return None if features is None else features.reshape(len(rows), -1)
+
+    def as_images(self, rows: Images) -> Tensor:
+        """Rows ``(n, S, S, 3)`` uint8 as detectors take them: ``(n, 3, S, S)`` float."""
+        return torch.from_numpy(rows).to(self.device).permute(0, 3, 1, 2).float()
+
+    def _compute(
+        self, function: Callable[[Tensor], Tensor | None], rows: Images
+    ) -> NDArray[np.float32] | None:
+        found = []
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            full = np.zeros((self.batch_size, *rows.shape[1:]), np.uint8)
+            full[: len(batch)] = batch
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
+            ):
+                computed = function(self.as_images(full))
+            if computed is None:
+                return None
+            found.append(computed[: len(batch)].float().cpu().numpy())
+        return np.concatenate(found) if found else np.empty(0, np.float32)

@@ -1,0 +1,204 @@
+"""Training checkpoints that survive a kill at any moment, and say so when they are damaged.
+
+``last.ckpt`` is of the last whole epoch, ``previous.ckpt`` of the one before and, of detectors,
+``best.ckpt`` of the one with the lowest validation loss.
+"""
+
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from forensics.errors import UserError
+from forensics.files import atomic
+from forensics.runs import CHECKPOINTS, shown
+
+MONITORS = {"val/loss": "min", "val/auroc": "max"}
+"""Metrics of the validation images that may choose the checkpoint, and which extreme is best."""
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
+CHANGEABLE = (
+    "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "audit", "plugin", "images",
+    "source",
+)  # fmt: skip
+"""Settings, or groups of them, that may change when a run is resumed: training is the same."""
+
+
+class AtomicCheckpoints(CheckpointIO):
+    """Writes a checkpoint whole or not at all, in place of its predecessor.
+
+    Lightning's own goes by way of the system's folder for temporary files and from there to the
+    other disk in steps that a kill can interrupt.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,  # noqa: ANN401
+    ) -> None:
+        """Write a checkpoint; a former ``last.ckpt`` becomes ``previous.ckpt``."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with atomic(path) as file:
+                torch.save(checkpoint, file)
+                if path.name == LAST and path.exists():
+                    _keep_as_previous(path)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"Cannot write {path} ({reason}): make room; the checkpoint before it is whole, "
+                f"go on with resume={shown(path.parent.parent)}."
+            ) from error
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any | None = None,  # noqa: ANN401
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint; see `load`."""
+        return load(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _keep_as_previous(last: Path) -> None:
+    """Give the file that is about to be replaced a second name."""
+    previous = last.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(last, previous)
+    except OSError:  # not every file system has links
+        shutil.copyfile(last, previous)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in it is run.
+
+    Raises:
+        UserError: if it is missing or damaged; then it names one that is not.
+    """
+    if not path.exists():
+        raise UserError(f"There is no checkpoint {shown(path)}: start the run anew.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        other = path.with_name(PREVIOUS)
+        offer = (
+            f"remove it to go on from {other.name}, the epoch before"
+            if path.name == LAST and other.exists()
+            else "start the run anew"
+        )
+        raise UserError(f"The checkpoint {shown(path)} is corrupt ({reason}): {offer}.") from error
+    return cast(dict[str, Any], loaded)
+
+
+def to_resume(folder: Path, settings: Mapping[str, Any]) -> Path | None:
+    """The checkpoint a stopped run goes on from, None if it has not finished its first epoch.
+
+    Args:
+        folder: the run's.
+        settings: those of now, by dotted keys.
+
+    Raises:
+        UserError: if the checkpoint is damaged, or of a run with other settings.
+    """
+    for name in (LAST, PREVIOUS):
+        path = folder / CHECKPOINTS / name
+        if path.exists():
+            break
+    else:
+        return None
+    checkpoint = load(path)
+    if "settings" not in checkpoint:
+        raise UserError(f"{shown(path)} was not written by this program: start a new run.")
+    theirs = checkpoint["settings"]
+    # A schedule over all epochs makes the number of epochs part of the training.
+    constant = settings.get("model.schedule", "constant") == "constant"
+    key = difference(theirs, settings, also=() if constant else ("max_epochs",))
+    if key is not None:
+        raise UserError(
+            f"{shown(folder)} is a run with {key}={theirs.get(key)}, not {settings.get(key)}: "
+            f"leave {key} out, or start a new run."
+        )
+    if checkpoint["epoch"] >= settings["max_epochs"]:
+        raise UserError(
+            f"{shown(folder)} has done {checkpoint['epoch'] + 1} epochs: give max_epochs at least "
+            "that."
+        )
+    return path
+
+
+def difference(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], also: Sequence[str] = ()
+) -> str | None:
+    """The first setting in which two runs are not the same training, None if there is none.
+
+    Args:
+        theirs: settings by dotted keys.
+        ours: likewise.
+        also: settings that count though they are among `CHANGEABLE`.
+    """
+    for key in sorted({*theirs, *ours}):
+        counts = key.partition(".")[0] not in CHANGEABLE or key in also
+        if counts and theirs.get(key) != ours.get(key):
+            return key
+    return None
+
+
+class _Keep(ModelCheckpoint):
+    """Lightning's, which would forget the best score of a run whose folder has been moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what a checkpoint knows, with paths as they are now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        super().load_state_dict(
+            state_dict
+            | {name: here(state_dict[name]) for name in paths}
+            | {"best_k_models": {here(k): v for k, v in state_dict["best_k_models"].items()}}
+            | {"dirpath": self.dirpath}
+        )
+
+
+def callbacks(folder: Path, best_by: str | None = None) -> list[pl.Callback]:
+    """Keep the last checkpoint and, before it, so that it knows of it, the best.
+
+    Args:
+        folder: the run's.
+        best_by: the one of `MONITORS` that chooses the best; None keeps the last alone.
+    """
+
+    def keeping(name: str, monitor: str | None) -> ModelCheckpoint:
+        return _Keep(
+            dirpath=folder / CHECKPOINTS,
+            filename=Path(name).stem,
+            monitor=monitor,
+            mode=MONITORS.get(monitor or "", "min"),
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    best = [] if best_by is None else [keeping(BEST, best_by)]
+    return [*best, keeping(LAST, None)]

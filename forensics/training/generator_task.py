@@ -1,0 +1,124 @@
+"""The LightningModule that trains a generator against its critic, whatever the two are."""
+
+from collections import defaultdict
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from forensics.data.datamodule import Batch
+from forensics.errors import UserError
+from forensics.generators import Gan
+from forensics.generators.collapse import collapsed, varied
+from forensics.preprocess.base import Draws
+from forensics.training.detector_task import STEPS_BETWEEN_LOGS
+
+SHOWN = 64
+"""Samples in the grid that is shown after each epoch, of the same latents each time."""
+
+
+class GeneratorTask(pl.LightningModule):
+    """Train a generator: so many steps of the critic, then one of the generator, and again.
+
+    Args:
+        gan: generator and critic.
+        seed: decides every draw, together with the number of the batch.
+        batch_size: real images the critic is shown at a time, over all devices together.
+        settings: of the run, by dotted keys; kept in its checkpoints.
+        channels_last: keep weights in the memory layout of batches whose channels are last.
+    """
+
+    def __init__(
+        self,
+        gan: Gan,
+        seed: int,
+        batch_size: int,
+        settings: dict[str, Any],
+        *,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.gan = gan.to(memory_format=layout)
+        self._seed, self._batch_size, self._settings = seed, batch_size, settings
+        self._stage = 0
+        self._was_varied = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step of the critic, and one of the generator if it is its turn."""
+        generator, critic = (one for one in self.optimizers() if one)  # type: ignore[union-attr]
+        stage = self.gan.begin(batch.number * self._batch_size)
+        if stage != self._stage:
+            self._stage = stage
+            for optimizer in (generator, critic):
+                optimizer.optimizer.state = defaultdict(dict)
+        draws = Draws.at(self._seed, 0, batch.number, rank=self.global_rank, device=self.device).own
+        losses = {
+            "train/critic_loss": self._step(critic, self.gan.critic_loss(batch.images, draws))
+        }
+        if (batch.number + 1) % self.gan.critic_steps == 0:
+            loss = self.gan.generator_loss(len(batch.images), draws)
+            losses["train/generator_loss"] = self._step(generator, loss)
+            self.gan.after_generator_step()
+        if (batch.number + 1) % (STEPS_BETWEEN_LOGS * self.gan.critic_steps) == 0:
+            self._stop_unless_finite(losses)
+            self.log_dict(losses)
+
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        # Lightning computes the whole step under autocast; but what a loss computes in float32,
+        # its gradient must, too.
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
+        optimizer.step()
+        return loss.detach()
+
+    def _stop_unless_finite(self, losses: dict[str, Tensor]) -> None:
+        """Look at the losses now and then: on a GPU each look waits for the device."""
+        finite = all(bool(loss.isfinite()) for loss in losses.values())
+        if not self.trainer.strategy.reduce_boolean_decision(finite):
+            raise UserError(
+                f"A loss is no longer a finite number in epoch {self.current_epoch + 1}: lower "
+                "generator.learning_rate; checkpoints of earlier epochs are kept."
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Show samples; stop before a collapsed state becomes a checkpoint.
+
+        Raises:
+            UserError: if the samples are all alike.
+        """
+        # Of the CPU, and the same each time: how these change shows how training goes.
+        draws = torch.Generator().manual_seed(self._seed)
+        images = self.gan.sample(self.gan.draw_latents(SHOWN, draws)).cpu()
+        if self.trainer.is_global_zero:
+            grid = make_grid(images, 8, normalize=True, value_range=(-1, 1))
+            self.logger.experiment.add_image("samples", grid, self.global_step)  # type: ignore[union-attr]
+        # In grey levels, not yet rounded, which would hide what is no number.
+        rows = images.add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+        reason = collapsed(rows)
+        # At first all samples are alike, more or less: what never had variety cannot have lost it.
+        self._was_varied = self._was_varied or (reason is None and varied(rows))
+        if self._was_varied and reason is not None:
+            raise UserError(
+                f"The generator collapsed in epoch {self.current_epoch + 1}: {reason} Lower "
+                "generator.learning_rate or take another seed; checkpoints of earlier epochs are "
+                "kept."
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the run's settings and where in its growth the generator is."""
+        checkpoint["settings"] = self._settings
+        checkpoint["stage"], checkpoint["was_varied"] = self._stage, self._was_varied
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on in the same stage: optimizers do not start anew."""
+        self._stage, self._was_varied = checkpoint["stage"], checkpoint["was_varied"]
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The gan's own two."""
+        return list(self.gan.optimizers())

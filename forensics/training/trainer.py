@@ -1,0 +1,210 @@
+"""What a training run is put together from, with Lightning's Trainer as we use it."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from forensics import runs
+from forensics.compute import in_bfloat16
+from forensics.data.datamodule import FaceData
+from forensics.data.faces import Faces
+from forensics.errors import UserError
+from forensics.generators import Gan
+from forensics.training import checkpoints
+from forensics.training.callbacks import PreprocessGrid, ProgressOfImages, ResultWithdrawn
+from forensics.training.detector_task import STEPS_BETWEEN_LOGS, DetectorTask
+from forensics.training.generator_task import GeneratorTask
+from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
+
+
+def assemble_detector(
+    settings: TrainSettings, flat: dict[str, Any], folder: Path, *callbacks: pl.Callback
+) -> tuple[FaceData, DetectorTask, pl.Trainer]:
+    """Make everything a detector is trained with, seeded; prepares the images if need be.
+
+    Args:
+        settings: of the run.
+        flat: the same by dotted keys, for its checkpoints.
+        folder: the run's.
+        callbacks: more than the usual ones.
+
+    Raises:
+        UserError: if a source is missing or unusable, or a device is not there.
+    """
+    pl.seed_everything(settings.seed, verbose=False)
+    data = FaceData(
+        settings.dataset,
+        settings.operator,
+        settings.batch_size,
+        settings.seed,
+        Path(settings.cache_dir),
+    )
+    detector = settings.detector.build(settings.dataset.image_size, pretrained=True)
+    settings.dataset.check_classes(one_class=detector.one_class)
+    untrained = detector.optimizer() is None  # all epochs are alike, and there may be no loss
+    task = DetectorTask(
+        detector,
+        settings.seed,
+        flat,
+        channels_last=settings.trainer.channels_last,
+    )
+    trainer = build_trainer(
+        settings.trainer,
+        settings.max_epochs,
+        folder,
+        [
+            *checkpoints.callbacks(folder, best_by=None if untrained else settings.monitor),
+            *_early_stopping(settings),
+            ProgressOfImages(),
+            PreprocessGrid(),
+            ResultWithdrawn(folder),
+            *callbacks,
+        ],
+    )
+    data.setup()  # last, because it takes long and the others may refuse
+    return data, task, trainer
+
+
+def _early_stopping(settings: TrainSettings) -> list[pl.Callback]:
+    if settings.patience is None:
+        return []
+    mode = checkpoints.MONITORS[settings.monitor]
+    return [EarlyStopping(settings.monitor, patience=settings.patience, mode=mode)]
+
+
+def assemble_generator(
+    settings: GenerateSettings,
+    flat: dict[str, Any],
+    gan: Gan,
+    folder: Path,
+    *callbacks: pl.Callback,
+) -> tuple[Faces, GeneratorTask, pl.Trainer]:
+    """Make everything a generator is trained with; prepares the images if need be.
+
+    Args:
+        settings: of the run.
+        flat: the same by dotted keys, for its checkpoints.
+        gan: the generator and its critic.
+        folder: the run's.
+        callbacks: more than the usual ones.
+
+    Raises:
+        UserError: if the faces are missing or unusable, or a device is not there.
+    """
+    task = GeneratorTask(
+        gan,
+        settings.seed,
+        settings.batch_size,
+        flat,
+        channels_last=settings.trainer.channels_last,
+    )
+    trainer = build_trainer(
+        settings.trainer,
+        settings.max_epochs,
+        folder,
+        [
+            *checkpoints.callbacks(folder),
+            ProgressOfImages(),
+            ResultWithdrawn(folder),
+            *callbacks,
+        ],
+        two_networks=True,
+    )
+    data = Faces(
+        settings.real,
+        settings.dataset,
+        settings.batch_size,
+        settings.steps_per_epoch * gan.critic_steps,
+        settings.seed,
+        Path(settings.cache_dir),
+    )
+    data.setup()  # last, because it takes long and the others may refuse
+    return data, task, trainer
+
+
+def pick_device(settings: TrainerSettings) -> torch.device:
+    """The device to compute on, the first of several.
+
+    Raises:
+        UserError: if there is no GPU though one was asked for, or fewer devices than wanted.
+    """
+    on_gpu = settings.accelerator == "gpu" or (
+        settings.accelerator == "auto" and torch.cuda.is_available()
+    )
+    available = torch.cuda.device_count() if on_gpu else settings.devices
+    if available < settings.devices:
+        raise UserError(
+            f"trainer.accelerator={settings.accelerator} and trainer.devices={settings.devices} "
+            f"ask for more than the {available} GPUs that torch finds here: take trainer=cpu or "
+            "fewer devices."
+        )
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def build_trainer(
+    settings: TrainerSettings,
+    max_epochs: int,
+    folder: Path,
+    callbacks: list[pl.Callback],
+    *,
+    two_networks: bool = False,
+) -> pl.Trainer:
+    """Make the trainer of one run.
+
+    Args:
+        settings: device and precision.
+        max_epochs: times the training images are gone through.
+        folder: the run's; checkpoints and TensorBoard's events go there.
+        callbacks: all of them.
+        two_networks: whether a loss reaches one of two networks only.
+
+    Raises:
+        UserError: if there is no GPU though one was asked for, or fewer devices than wanted.
+    """
+    on_gpu = pick_device(settings).type == "cuda"
+    several = "ddp_find_unused_parameters_true" if two_networks else "ddp"
+    _quieten()
+    # Products of float32 may use the device's faster, slightly coarser units (TF32).
+    torch.set_float32_matmul_precision("high")
+    return pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=settings.devices,
+        strategy=several if settings.devices > 1 else "auto",
+        sync_batchnorm=on_gpu and settings.devices > 1,
+        precision="bf16-mixed" if in_bfloat16(settings.precision, on_gpu) else "32-true",
+        max_epochs=max_epochs,
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        callbacks=callbacks,
+        plugins=[checkpoints.AtomicCheckpoints()],
+        log_every_n_steps=STEPS_BETWEEN_LOGS,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        benchmark=on_gpu,
+        enable_model_summary=False,
+        enable_progress_bar=False,  # `callbacks.ProgressOfImages` is ours
+    )
+
+
+def _quieten() -> None:
+    """Keep back what Lightning says to everyone and no user of ours can act on."""
+    level = logging.WARNING if runs.on_first_device() else logging.ERROR
+    if not runs.on_first_device():
+        logging.getLogger().setLevel(level)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(level)
+    for message in (
+        ".*does not have many workers.*",  # ours need none
+        ".*smaller than the logging interval.*",  # small data
+        ".*Checkpoint directory .* exists and is not empty.*",  # resumed
+        ".*recommended to .*use `Trainer\\(devices=1.*",  # every image is tested once all the same
+        ".*configure_optimizers` returned `None`.*",  # fitted in closed form
+        ".*training_step` returned `None`.*",  # likewise
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
+    ):
+        warnings.filterwarnings("ignore", message)
