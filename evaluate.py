@@ -168,7 +168,9 @@ def draw(folder: Path, number: int, result: dict[str, Any]) -> None:
     if curves:
         figures.reliability(curves).savefig(folder / f"reliability_{number}.png", dpi=120)
     if result["perturbed"]:
-        figures.robustness(result).savefig(folder / f"robustness_{number}.png", dpi=120)
+        figures.rates_under_perturbation(result).savefig(
+            folder / f"robustness_{number}.png", dpi=120
+        )
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -180,7 +182,7 @@ def main(composed: DictConfig) -> None:
         settings = config.typed(composed, EvaluateSettings)
         if (folder / runs.EVALUATION).exists():
             raise UserError(
-                f"{runs.shown(folder)} holds a whole evaluation: choose another folder with "
+                f"{runs.shown(folder)} has a complete evaluation: choose another folder with "
                 "name=NAME, or remove it."
             )
         evaluate(settings, folder)

@@ -43,7 +43,7 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
         settings: what to do.
         gan: the generator and its critic, with fresh weights.
         folder: the run's.
-        resumed: the checkpoint to go on from, or None.
+        resumed: the checkpoint to resume from, or None.
     """
     data, task, trainer = assemble_generator(settings, config.flat(settings), gan, folder)
     trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -69,7 +69,7 @@ def trained(folder: Path) -> tuple[Gan, dict[str, Any], str]:
 
 
 def of_settings(settings: GenerateSettings) -> dict[str, Any]:
-    """What the settings say of a generator, for its card."""
+    """Settings of a generator, for its card."""
     return {
         "network": {
             "name": config.option(settings.generator),
@@ -138,10 +138,10 @@ def main(composed: DictConfig) -> None:
             card = {**of_settings(settings), "trained_on": None, "toy": False}
             sample(settings, generator, card, checksum("", generator.state_dict()))
             return
-        going_on = settings.resume is not None
-        resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
+        resuming = settings.resume is not None
+        resumed = checkpoints.to_resume(folder, config.flat(settings)) if resuming else None
         if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed, going_on=going_on)
+            runs.begin(folder, hydra_config, composed, resuming=resuming)
         with entry.claimed(folder):
             train(settings, generator, folder, resumed)
             if not runs.on_first_device():

@@ -61,7 +61,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     Args:
         settings: what to do.
         folder: the run's.
-        resumed: the checkpoint to go on from, or None.
+        resumed: the checkpoint to resume from, or None.
     """
     clock = [time.monotonic()]
     data, task, trainer = assemble_detector(settings, config.flat(settings), folder)
@@ -199,10 +199,10 @@ def main(composed: DictConfig) -> None:
         entry.refuse_devices_in_sweep(settings.trainer.devices)
         if sweeps.is_done(folder, config.flat(settings)):
             return
-        going_on = settings.resume is not None or sweeps.was_stopped(folder)
-        resumed = checkpoints.to_resume(folder, config.flat(settings)) if going_on else None
+        resuming = settings.resume is not None or sweeps.was_stopped(folder)
+        resumed = checkpoints.to_resume(folder, config.flat(settings)) if resuming else None
         if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed, going_on=going_on)
+            runs.begin(folder, hydra_config, composed, resuming=resuming)
         with entry.claimed(folder):
             train(settings, folder, resumed)
 

@@ -66,7 +66,7 @@ def add_prepare(commands: Commands) -> None:
         help="make a source of a folder, a zip or tar archive, parquet, or a hub's data set",
         description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
         "into a folder below the root, with a manifest that says what each is and why others "
-        "were left out. What was stopped goes on with the same command.",
+        "were left out. The same command resumes one that was stopped.",
     )
     parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
     parser.add_argument(
@@ -97,7 +97,7 @@ def add_audit(commands: Commands) -> None:
     """``forensics audit``: what would let a detector cheat."""
     parser = commands.add_parser(
         "audit",
-        help="find what tells the classes apart without looking at faces, and pictures there twice",
+        help="find shortcuts, duplicates and near-duplicates in the images",
         description="Measures how well each trait of the files and images alone tells real from "
         "generated, and finds copies and near-duplicates; prints a table and writes audit.json, "
         "duplicates.csv and spectra.png.",
@@ -181,22 +181,24 @@ def _load_detector(given: argparse.Namespace) -> Predictor:
 
 def add_predict(commands: Commands) -> None:
     """``forensics predict``."""
-    parser = commands.add_parser("predict", help="score pictures with a trained detector")
+    parser = commands.add_parser("predict", help="score images with a trained detector")
     _add_detector(parser)
     parser.add_argument(
-        "pictures", nargs="*", help="files, folders, or - for paths on standard input"
+        "pictures", nargs="*", metavar="IMAGE", help="files, folders, or - for paths on stdin"
     )
     parser.add_argument(
         "--list", action="append", default=[], metavar="FILE", help="a file of paths, one a line"
     )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TABLE",
-        help="what is written: .csv, .jsonl or .parquet",
+        help="output table: .csv, .jsonl or .parquet",
     )  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on where it was stopped")
+    parser.add_argument(
+        "--resume", action="store_true", help="resume a stopped run of the same command"
+    )
     parser.add_argument(
         "--explain", type=Path, metavar="FOLDER",
-        help="write a figure of each picture: itself, where the evidence lies, its spectrum",
+        help="write a figure of each image: itself, the evidence by place, its spectrum",
     )  # fmt: skip
     parser.add_argument(
         "--page", type=Path, metavar="FILE",

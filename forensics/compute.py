@@ -1,4 +1,4 @@
-"""How computing is spread over threads, and its numeric precision."""
+"""Threads and numeric precision."""
 
 import os
 from collections import deque

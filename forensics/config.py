@@ -21,8 +21,7 @@ from forensics.preprocess import PREPROCESSES
 from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
 
 OPTIONS = {"model": DETECTORS, "preprocess": PREPROCESSES, "generator": GENERATORS}
-"""What the groups offer whose settings are of many kinds."""
-
+"""Options of the groups whose settings are of several types."""
 
 Settings = TrainSettings | GenerateSettings | EvaluateSettings
 S = TypeVar("S", TrainSettings, GenerateSettings, EvaluateSettings)

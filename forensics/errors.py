@@ -1,4 +1,4 @@
-"""How the project tells a user that something is wrong."""
+"""The error that a user can fix."""
 
 
 class UserError(Exception):

@@ -21,7 +21,7 @@ _UNFINISHED = ".unfinished"
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that is there whole or, if anything goes wrong, as it was before."""
+    """Open a file that is there complete or, if anything goes wrong, as it was before."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
@@ -79,7 +79,7 @@ class Record:
         self._path = path
 
     def read(self) -> tuple[Any, list[Any]]:
-        """What the work is about, None if it was not begun; and what is done."""
+        """Identity of the work, None if it was not begun, and the items that are done."""
         values = []
         lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
         for line in lines:

@@ -1,8 +1,8 @@
-"""The folder of a run: what lies in it, and how it is written so that nothing is ever half there.
+"""The folder of a run: its files, and how it is claimed.
 
 ``.hydra/`` how it was started; TensorBoard's events; ``checkpoints/``; then, when the run is over,
 ``detector.safetensors``, ``scores.parquet``, ``features.parquet``, ``perturbed.parquet``, the most
-wrongly judged images in ``mistakes/`` and, last, ``result.json``: a run that has it is whole. A run
+wrongly judged images in ``mistakes/`` and, last, ``result.json``: a run with it is complete. A run
 that failed has ``failed.json`` instead.
 """
 
@@ -53,7 +53,7 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, going_on: bool) -> None:
+def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: bool) -> None:
     """Claim the folder of a run and record how it was started.
 
     Hydra would write its record before anything could say no, over that of a run already there;
@@ -63,7 +63,7 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, going_on: b
         folder: the run's folder; made if missing.
         hydra: the node ``hydra`` of this job's config.
         config: the rest of it.
-        going_on: the run that lies there is gone on with.
+        resuming: the run that lies there is resumed.
 
     Raises:
         UserError: if another run's results or checkpoints lie there, or it cannot be written.
@@ -71,22 +71,22 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, going_on: b
     from omegaconf import OmegaConf
 
     whole = folder / RESULT
-    if not going_on:
+    if not resuming:
         if whole.exists():
             raise UserError(
-                f"{shown(folder)} holds a whole run: choose another folder with name=NAME, or "
+                f"{shown(folder)} has a complete run: choose another folder with name=NAME, or "
                 "remove it."
             )
         if (folder / CHECKPOINTS).exists():
             raise UserError(
-                f"{shown(folder)} holds a run that was stopped: go on with it by "
+                f"{shown(folder)} has a stopped run: resume it with "
                 f"resume={shown(folder)}, or choose another folder with name=NAME."
             )
     elif whole.exists():
         epochs = read_result(folder)["settings"]["max_epochs"]
         if config.max_epochs <= epochs:
             raise UserError(
-                f"{shown(folder)} is whole after its {epochs} epochs: to train it longer, add "
+                f"{shown(folder)} is complete after its {epochs} epochs: to train it longer, add "
                 f"max_epochs=N with N above {epochs}."
             )
     try:
@@ -110,23 +110,23 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, going_on: b
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Read what a whole run measured.
+    """Read what a complete run measured.
 
     Raises:
-        UserError: if the folder holds no whole run.
+        UserError: if the folder has no complete run.
     """
     try:
         content = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder} holds no whole run ({error}): its {RESULT} is written last; finish it "
+            f"{folder} has no complete run ({error}): its {RESULT} is written last; finish it "
             f"with resume={folder}."
         ) from error
     return dict(content)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What a result needs to be had again: code, libraries, machine."""
+    """Provenance of a result: code, libraries, machine."""
     on_gpu = device.type == "cuda"
     changes = _git("status", "--porcelain", "--untracked-files=no")
     packages = ("forensics", "torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
@@ -142,7 +142,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the code that runs, None where it is no checkout."""
+    """Output of git on the running code, None where it is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -41,6 +41,11 @@ SIZE = 16
 """Height and width of the tests' images in pixels: four convolutions halve it to 1."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: at the end of a parallel run one core would wait for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def write_images(folder: Path, count: int, seed: int = 0, size: int = SIZE) -> list[Path]:
     """Write seeded noise as ``000.png`` and so on; no two images are alike."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +65,27 @@ def photos(n: int, side: int = 32, seed: int = 0) -> NDArray[np.uint8]:
         field = draws.normal(0, contrast, (n, cells, cells, 3))
         images += ndimage.zoom(field, (1, side / cells, side / cells, 1), order=1, mode="nearest")
     return images.clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+        ),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU and, where there is one, a GPU."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """What images are computed in."""
+    chosen: torch.dtype = request.param
+    return chosen
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,8 @@ from forensics.images.geometry import Match
 from forensics.preprocess.blur_noise import Untouched
 from forensics.training.settings import AuditMode
 
+pytestmark = pytest.mark.slow
+
 N = 60
 SIDE = PREPARATION.image_size
 Save = Callable[[Image.Image, Path, int], None]
@@ -127,6 +129,7 @@ PLANTED: dict[str, tuple[Save, set[str]]] = {
 }
 
 
+@pytest.mark.slow
 class TestTraits:
     def test_where_nothing_was_planted_nothing_is_found(
         self, sources: Callable[..., list[Audited]]
@@ -206,6 +209,7 @@ class TestRepetitions:
         assert len(result["warnings"]) == 4
 
 
+@pytest.mark.slow
 class TestBeforeTraining:
     @pytest.fixture
     def data(self, faces: Callable[..., DatasetSettings], tmp_path: Path) -> FaceData:

@@ -1,6 +1,6 @@
 """What people have in their folders, and what attackers put there: the same for cache and prepare.
 
-Each row makes its own file. Whatever it is, the work goes on with the others, nothing hangs, and
+Each row makes its own file. Whatever it is, the work resumes the others, nothing hangs, and
 the file is listed with a reason.
 """
 
@@ -167,9 +167,7 @@ ACCEPTED: dict[str, Make] = {
     "png of 16 bits": lambda: encoded(Image.fromarray(np.zeros((16, 16), np.uint16)), "png"),
     "cmyk": lambda: encoded(noise().convert("CMYK"), "jpeg"),
     "palette": lambda: encoded(noise().convert("P"), "png", transparency=0),
-    "two pictures of a phone": lambda: encoded(
-        noise(), "mpo", save_all=True, append_images=frames()
-    ),
+    "two images of a phone": lambda: encoded(noise(), "mpo", save_all=True, append_images=frames()),
 }
 
 
@@ -496,7 +494,7 @@ def test_an_input_that_is_not_there_or_has_no_end(tmp_path: Path) -> None:
 
 
 def _seeds() -> list[bytes]:
-    """Whole files of every kind that the policy looks into."""
+    """Complete files of every kind that the policy looks into."""
     small = noise().resize((12, 10))
     exif = Image.Exif()
     exif[0x0112] = 6

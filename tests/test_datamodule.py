@@ -191,7 +191,7 @@ class TestBatches:
                 Image.open(path).save(tmp_path / "again.jpg", quality=75)
                 expected = np.asarray(Image.open(tmp_path / "again.jpg"))
                 np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
-        # Another cache, and the same pictures in the same parts.
+        # Another cache, and the same images in the same parts.
         assert plain.sources[0].paths == data.sources[0].paths
         assert plain.sources[0].digests != data.sources[0].digests
         np.testing.assert_array_equal(_part(plain, stage).row, _part(data, stage).row)
@@ -314,7 +314,7 @@ class TestStages:
             assert batch.images.dtype == torch.float32
             assert 0 <= batch.images.min() < 13
             assert 242 < batch.images.max() <= 255
-        # One batch before the training, then the whole part after each epoch.
+        # One batch before the training, then the complete part after each epoch.
         assert len(seen.validation) == 1 + 2 * len(data.val_dataloader())
         assert len(seen.predict) == len(data.val_dataloader())
 

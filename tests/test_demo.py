@@ -1,4 +1,4 @@
-"""The demo data set: same pixels everywhere, whole folders only, no easy way to cheat."""
+"""The demo data set: same pixels everywhere, complete folders only, no easy way to cheat."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ class TestImages:
         assert image.shape == (128, 128, 3)
         assert image.dtype == np.uint8
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("source", SOURCES)
     def test_workers_draw_what_the_caller_draws_in_any_order(
         self, source: str, images: dict[str, Images]
@@ -251,6 +252,7 @@ def _auroc(real: Features, generated: Features) -> float:
 
 
 class TestDifficulty:
+    @pytest.mark.slow
     @pytest.mark.parametrize("features", [_thumbnails, _colour_statistics, _frame_steps])
     @pytest.mark.parametrize("source", GENERATED)
     def test_first_order_statistics_do_not_tell_the_class(

@@ -14,12 +14,14 @@ from scipy import fft, ndimage, sparse
 
 from forensics.images.duplicates import (
     MAX_DIFFERING_BITS,
-    Pairs,
+    NearDuplicates,
     groups,
     low_frequencies,
     near_duplicates,
     perceptual_hashes,
 )
+
+pytestmark = pytest.mark.slow
 
 Pixels = NDArray[np.uint8]
 N, SIDE = 100, 64
@@ -60,10 +62,11 @@ def _pictures() -> Pixels:
     return np.asarray(images.clip(0, 255), np.uint8)
 
 
-def _found(images: Pixels) -> Pairs:
+def _found(images: Pixels) -> NearDuplicates:
     return near_duplicates(perceptual_hashes(images), lambda positions: images[positions])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLANTED)
 def test_planted_duplicates_are_found_and_nothing_else(kind: str) -> None:
     originals = _pictures()
@@ -126,7 +129,7 @@ def test_the_index_misses_no_pair_of_hashes() -> None:
 def test_groups_are_scipys() -> None:
     draws = np.random.default_rng(0)
     first, second = draws.integers(0, 300, (2, 200))
-    pairs = Pairs(first, second, np.zeros(200, bool))
+    pairs = NearDuplicates(first, second, np.zeros(200, bool))
     found = groups(300, pairs)
     graph = sparse.coo_array((np.ones(200), (first, second)), (300, 300))
     _, expected = sparse.csgraph.connected_components(graph, directed=False)

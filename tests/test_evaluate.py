@@ -85,7 +85,7 @@ class TestAnEvaluation:
         assert (tmp_path / "outputs" / "x" / "reliability_0.png").exists()
         out, _ = capfd.readouterr()
         for said in (
-            "real (real: false alarms)",
+            "real (real: false positives)",
             "unseen (generated: found)",
             "real + unseen (unseen)",
             "threshold 0.5, the paper's",
@@ -134,6 +134,7 @@ class TestAnEvaluation:
         assert "test pair" not in out
         assert f"{there}, jpeg 30" in out
 
+    @pytest.mark.slow
     def test_perturbations_change_what_is_scored_and_strong_noise_most(
         self, run: Run, tmp_path: Path
     ) -> None:
@@ -154,6 +155,7 @@ class TestAnEvaluation:
         assert read(tmp_path)["detectors"][0]["input"]["image_size"] == SIZE
 
 
+@pytest.mark.slow
 class TestReport:
     """`forensics report` of an evaluation's folder."""
 
@@ -233,4 +235,4 @@ class TestErrors:
     ) -> None:
         assert run() == 0
         assert run() == 1
-        assert "holds a whole evaluation" in capfd.readouterr().err
+        assert "has a complete evaluation" in capfd.readouterr().err

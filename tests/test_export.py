@@ -51,6 +51,7 @@ def _exported(detector_file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
     return np.asarray(program.module()(torch.from_numpy(images(3))).detach().numpy())
 
 
+@pytest.mark.slow
 class TestFormats:
     @needs_onnx
     @pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself

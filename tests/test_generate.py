@@ -99,6 +99,7 @@ def assert_same(one: Any, other: Any) -> None:  # noqa: ANN401
         assert one == other
 
 
+@pytest.mark.slow
 class TestARun:
     @pytest.mark.parametrize("generator", TINY)
     def test_leaves_a_folder_that_is_a_source(
@@ -128,7 +129,7 @@ class TestARun:
         assert (card["generator"], card["trained_on"], card["faces"]) == (generator, "real", 24)
         assert (card["steps"], card["seed"], card["images"]) == (10, 0, 7)
         assert card["toy"] is False
-        assert set(card["quality"]) > {"sliced_wasserstein", "ms_ssim", "give_aways", "nearest"}
+        assert set(card["quality"]) > {"sliced_wasserstein", "ms_ssim", "shortcuts", "nearest"}
 
         # The file that the images are of makes them again.
         folder = tmp_path / "outputs" / "x"
@@ -164,6 +165,7 @@ class TestARun:
             assert sorted(together) == sorted(expected.positions)
 
 
+@pytest.mark.slow
 class TestSampling:
     def test_the_same_seed_gives_the_same_images_and_another_others(
         self, run: Run, tmp_path: Path
@@ -181,7 +183,7 @@ class TestSampling:
     def test_what_was_interrupted_goes_on(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert run("name=x", "images=60", "source=whole") == 0
+        assert run("name=x", "images=60", "source=complete") == 0
         sample, calls = Dcgan.sample, []
 
         def stopping(self: Dcgan, latents: torch.Tensor) -> torch.Tensor:
@@ -200,7 +202,7 @@ class TestSampling:
         assert not (part / "source.json").exists()
         before = {path: path.stat().st_mtime_ns for path in part.glob("*.png")}
         assert run(*asked, again=True) == 0
-        assert images_of(part) == images_of(tmp_path / "faces" / "whole")
+        assert images_of(part) == images_of(tmp_path / "faces" / "complete")
         assert before == {path: path.stat().st_mtime_ns for path in before}
         assert not list(part.glob(".*"))
 
@@ -229,6 +231,7 @@ class TestSampling:
         assert json.loads((folder / "source.json").read_text())["images"] == 9
 
 
+@pytest.mark.slow
 class TestResume:
     @pytest.mark.parametrize("generator", TINY)
     def test_more_epochs_give_the_state_of_one_long_run(
@@ -260,8 +263,8 @@ class TestResume:
             f"sys.argv[0] = {str(GENERATE)!r}\n"
             f"runpy.run_path({str(GENERATE)!r}, run_name='__main__')\n"
         )
-        assert run("name=whole", "images=0", generator="pggan") == 0
-        record = (tmp_path / "outputs/whole/.hydra/overrides.yaml").read_text().splitlines()
+        assert run("name=complete", "images=0", generator="pggan") == 0
+        record = (tmp_path / "outputs/complete/.hydra/overrides.yaml").read_text().splitlines()
         given = [line.removeprefix("- ").strip("'") for line in record]
         given = [one for one in given if not one.startswith("name=")]
         process = started(dying, *given, "name=killed")
@@ -269,7 +272,7 @@ class TestResume:
         assert process.returncode == -signal.SIGKILL, said
         assert run("resume=outputs/killed", again=True) == 0
         outputs = tmp_path / "outputs"
-        assert_same(state_of(outputs / "whole"), state_of(outputs / "killed"))
+        assert_same(state_of(outputs / "complete"), state_of(outputs / "killed"))
 
     def test_stopped_in_sampling_it_goes_on(
         self,
@@ -405,6 +408,7 @@ class TestErrors:
             Image.open(path).verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", TINY)
 def test_ten_steps_on_the_demo_faces(
     generator: str, run_program: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

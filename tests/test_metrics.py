@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from forensics.evaluation import metrics
 from forensics.evaluation.calibration import (
-    FALSE_ALARM_RATES,
+    FALSE_POSITIVE_RATES,
     TEMPERATURES,
     fit_temperature,
     source_threshold,
@@ -218,6 +218,7 @@ class TestIntervals:
         interval = at_threshold(real, generated, 0)["acc_interval"]
         np.testing.assert_allclose(interval, expected, rtol=0, atol=0.005)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", ["plain", "ties"])
     @pytest.mark.parametrize("at_once", [10**6, 1_000])
     def test_ranking_intervals_are_a_plain_bootstraps(
@@ -241,6 +242,7 @@ class TestIntervals:
             # Mean and spread are known better than quantiles.
             assert (high - low) / 3.92 == pytest.approx(np.std(values), rel=0.25)
 
+    @pytest.mark.slow
     def test_auroc_interval_covers_the_truth_19_times_in_20(self) -> None:
         generator = np.random.default_rng(0)
         truth = stats.norm.cdf(1 / 2**0.5)
@@ -358,7 +360,7 @@ class TestThreshold:
         assert (logits < threshold).sum() <= allowed
         assert (logits < np.nextafter(threshold, np.inf)).sum() > allowed
 
-    @pytest.mark.parametrize("rate", FALSE_ALARM_RATES)
+    @pytest.mark.parametrize("rate", FALSE_POSITIVE_RATES)
     def test_rounding_never_takes_a_false_alarm_away(self, rate: float) -> None:
         for n in range(1, 2001):
             logits = np.arange(n, dtype=np.float64)
@@ -371,7 +373,7 @@ class TestThreshold:
 
     @pytest.mark.parametrize("rate", [-0.01, 1.0, float("nan")])
     def test_rates_out_of_range_are_refused(self, rate: float) -> None:
-        with pytest.raises(ValueError, match=r"false_alarm_rate must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"false_positive_rate must lie in \[0, 1\)"):
             source_threshold(np.zeros(3), rate)
 
     def test_no_images_are_refused(self) -> None:

@@ -132,6 +132,7 @@ def test_an_installed_detector_is_trained_scored_evaluated_exported_and_reported
     assert "install toy-detectors" in said
 
 
+@pytest.mark.slow
 def test_a_one_class_detector_of_a_named_module_works_without_any_generator(
     module: str, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_paper_detector_without_generators_is_refused(
     assert "dataset.train_on" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("module")
 def test_a_resumed_run_asks_for_its_module_and_imports_none_by_itself(
     run: Run, run_program: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]

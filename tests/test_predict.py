@@ -169,7 +169,7 @@ class TestTable:
 
 
 def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command that is sent a signal when it has scored seven pictures."""
+    """Run a command that is sent a signal when it has scored seven images."""
     stream = Predictor.stream_with_squares
 
     def stopping(self: Predictor, pictures: Any) -> Iterator[Scored]:  # noqa: ANN401
@@ -190,6 +190,7 @@ def stopped_by(how: signal.Signals, command: list[str], monkeypatch: pytest.Monk
             signal.signal(one, action)
 
 
+@pytest.mark.slow
 class TestResume:
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,18 +213,18 @@ class TestResume:
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
         stopped_by(how, ["predict", str(detector_file), "photos", "-o", "a.csv"], monkeypatch)
-        said = "what is scored is kept in a.csv.parts. Go on with the same command and --resume."
+        said = "what is scored is kept in a.csv.parts. Run the same command with --resume."
         assert said in capsys.readouterr().err
         assert [path.name for path in Path("a.csv.parts").glob("*.parquet")] == ["000000.parquet"]
 
     def test_resumed_run_goes_on_after_the_last_whole_part_and_ends_as_if_never_stopped(
         self, stopped: list[str], images: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main([*stopped[:-1], "whole.csv"]) == 0
+        assert main([*stopped[:-1], "complete.csv"]) == 0
         # Were it scored again, it would be another row.
         images[0].write_text("broken since")
         assert main([*stopped, "--resume"]) == 0
-        assert Path("a.csv").read_bytes() == Path("whole.csv").read_bytes()
+        assert Path("a.csv").read_bytes() == Path("complete.csv").read_bytes()
         assert not Path("a.csv.parts").exists()
         assert capsys.readouterr().out.count("10 files: ") == 2
 
@@ -278,6 +279,7 @@ needs_captum = pytest.mark.skipif(
 DRAWING = "forensics.scoring.predict.explanation"
 
 
+@pytest.mark.slow
 @needs_captum
 class TestExplain:
     @pytest.fixture(autouse=True)
@@ -361,7 +363,7 @@ class TestExplain:
         assert main([*command, "--resume"]) == 0
         names = [f"{n:06d}_{path.stem}.png" for n, path in enumerate(images)]
         assert sorted(path.name for path in Path("ex").iterdir()) == names
-        for name in names[:4]:  # of the part that was whole
+        for name in names[:4]:  # of the part that was complete
             assert (Path("ex") / name).stat().st_mtime_ns == begun[name]
 
     def test_folder_for_explanations_with_anything_in_it_is_left_alone(
@@ -437,7 +439,7 @@ class TestPage:
         for name in ("<script>alert(1)<b>.png", "a b=c&quot;.png", "'\" onerror='x.png"):
             _image().save(Path("photos", name))
         _image(4).save("photos/tiny.png")
-        Path("photos/broken&.png").write_text("no picture")
+        Path("photos/broken&.png").write_text("no image")
         shown = self.page(undecided, "gone.png")
         rows = table("a.csv")
         expected: dict[str, list[str]] = {}

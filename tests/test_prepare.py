@@ -1,4 +1,4 @@
-"""From a folder, archive or parquet to a source: the same of each, whole or not there."""
+"""From a folder, archive or parquet to a source: the same of each, complete or not there."""
 
 from __future__ import annotations
 
@@ -248,6 +248,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 MANY = {f"{number:02d}.png": encoded(number, "png") for number in range(30)} | CONTENTS
 
 
+@pytest.mark.slow
 class TestInterrupted:
     """Of 37 files; what goes on must give, byte for byte, what was never stopped."""
 
@@ -396,7 +397,9 @@ class TestInterrupted:
         with monkeypatch.context() as patched:
             patched.setattr(module, "decode", stop)
             assert main(arguments) == 130
-        assert "faces is not whole: the same command goes on where this one stopped" in caplog.text
+        assert (
+            "faces is not complete: the same command resumes where this one stopped" in caplog.text
+        )
         assert main(arguments) == 0
 
 

@@ -128,6 +128,7 @@ class TestGolden:
         assert (tmp_path / "to" / name).read_text() == (GOLDEN / name).read_text()
 
 
+@pytest.mark.slow
 class TestContents:
     def test_cells_are_the_means_of_what_the_runs_measured(
         self, study: Path, tmp_path: Path
@@ -195,6 +196,7 @@ class Links(HTMLParser):
         self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
 
 
+@pytest.mark.slow
 class TestPage:
     def test_it_needs_nothing_from_outside(self, study: Path) -> None:
         write_report([study], study)
@@ -261,10 +263,11 @@ class TestMissing:
         assert {problem.folder.name for problem in found.problems} == {"none_1", "noise_0"}
 
 
+@pytest.mark.slow
 class TestMatched:
     @pytest.fixture
     def both(self, study: Path) -> Path:
-        """The same pictures, as they are and matched: other pixels."""
+        """The same images, as they are and matched: other pixels."""
         for seed in (0, 1):
             run = write_run(study / f"matched_{seed}", "none", seed)
             result = json.loads((run / runs.RESULT).read_text())
@@ -317,6 +320,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 class TestVariants:
     @pytest.mark.parametrize(
         ("key", "values"),
@@ -407,6 +411,7 @@ class TestVariants:
         assert {row["variant"] for row in cells if row["generator"] == "pggan"} == {"none", "blur"}
 
 
+@pytest.mark.slow
 class TestSeeds:
     def test_few_show_their_own_values(self, study: Path) -> None:
         write_report([study], study)
@@ -436,6 +441,7 @@ class TestSeeds:
         assert all(c >= p for c, p in zip(corrected, plain, strict=True))
 
 
+@pytest.mark.slow
 class TestChance:
     def test_detectors_that_learnt_nothing_are_named_at_the_top(
         self, change: Callable[..., Path]
@@ -459,6 +465,7 @@ class TestChance:
         assert "chance" not in (study / "report.md").read_text()
 
 
+@pytest.mark.slow
 class TestLacking:
     def test_a_metric_that_an_earlier_version_had_not_is_no_change(
         self, change: Callable[..., Path]

@@ -1,4 +1,4 @@
-"""A trained detector on new pictures: what comes out, when it is unsure, which files it takes."""
+"""A trained detector on new images: what comes out, when it is unsure, which files it takes."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ WIDE = SpectrumGuard(detector_card().guard.spectra, 1e9)  # type: ignore[union-a
 
 
 class TestUnsure:
-    """Each reason alone, on pictures where it holds and where it does not."""
+    """Each reason alone, on images where it holds and where it does not."""
 
     def verdict(self, picture: NDArray[np.uint8], **changes: Any) -> tuple[Verdict | None, str]:  # noqa: ANN401
         one = Predictor(MeanRed(), detector_card(**changes), "").predict(picture)[0]
@@ -244,7 +244,7 @@ class TestUnsure:
         between = {"0.5": 0.0, "source_0.05": 5.0, "source_0.01": -5.0}
         verdict, reason = self.verdict(noise(), thresholds=between)
         assert verdict is Verdict.unsure
-        assert reason == "score between the thresholds of 1 % and 5 % false alarms"
+        assert reason == "score between the thresholds at 1 % and 5 % FPR"
 
     def test_a_score_at_a_threshold_is_on_its_real_side(self) -> None:
         grey = np.full((SIZE, SIZE, 3), 255, np.uint8)

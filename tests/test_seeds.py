@@ -8,14 +8,14 @@ from sklearn.metrics import roc_auc_score
 
 from forensics.evaluation.intervals import wilson
 from forensics.evaluation.metrics import at_threshold, ranking
-from forensics.evaluation.seeds import Pair, difference, holm, over_seeds
+from forensics.evaluation.seeds import PairScores, difference, holm, over_seeds
 
 
-def pair(seeds: int = 3, reals: int = 400, generated: int = 300, shift: float = 1.0) -> Pair:
+def pair(seeds: int = 3, reals: int = 400, generated: int = 300, shift: float = 1.0) -> PairScores:
     """Logits of detectors that agree on which images are hard."""
     draws = np.random.default_rng(0)
     hard = draws.normal(0, 1, reals), draws.normal(0, 1, generated)
-    return Pair(
+    return PairScores(
         shift + hard[0] + draws.normal(0, 0.5, (seeds, reals)),
         -shift + hard[1] + draws.normal(0, 0.5, (seeds, generated)),
         np.zeros(seeds),
@@ -25,7 +25,7 @@ def pair(seeds: int = 3, reals: int = 400, generated: int = 300, shift: float = 
 class TestOverSeeds:
     def test_a_case_worked_by_hand(self) -> None:
         # Seed 0 calls 3 of 4 reals and 1 of 2 generated rightly, seed 1 all and none.
-        scores = Pair(
+        scores = PairScores(
             np.array([[1.0, 1, 1, -1], [1, 1, 1, 1]]),
             np.array([[-1.0, 1], [3, 3]]),
             np.array([0.0, 0.5]),
@@ -67,11 +67,12 @@ class TestOverSeeds:
         # 30 of 40 and 20 of 40 reals are right.
         real = np.repeat([[1.0, -1.0], [1.0, -1.0]], 20, axis=1)
         real[0, 20:30] = 1
-        found = over_seeds(Pair(real, -np.ones((2, 7)), np.zeros(2)), "tpr")
+        found = over_seeds(PairScores(real, -np.ones((2, 7)), np.zeros(2)), "tpr")
         both = [stats.binomtest(k, 40).proportion_ci(method="wilson") for k in (30, 20)]
         assert found["low"] == pytest.approx((both[0].low + both[1].low) / 2)
         assert found["high"] == pytest.approx((both[0].high + both[1].high) / 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("metric", ["acc", "tpr", "tnr", "auroc"])
     def test_is_at_least_as_wide_as_a_bootstrap_of_the_mean(self, metric: str) -> None:
         scores = pair()
@@ -81,7 +82,7 @@ class TestOverSeeds:
         for _ in range(300):
             rows = (draws.integers(0, n, n) for n in (400, 300))
             real, generated = (of[:, row] for of, row in zip(scores[:2], rows, strict=True))
-            means.append(over_seeds(Pair(real, generated, scores.thresholds), metric)["mean"])
+            means.append(over_seeds(PairScores(real, generated, scores.thresholds), metric)["mean"])
         low, high = np.percentile(means, [2.5, 97.5])
         assert low - 0.02 < ours["low"] < low + 0.003
         assert high - 0.003 < ours["high"] < high + 0.02
@@ -90,14 +91,14 @@ class TestOverSeeds:
         # One seed calls all images real, the other all generated: a mean of 50 % at every image.
         logits = np.repeat([[1.0], [-1.0]], 40, axis=1)
         for metric in ("acc", "tpr", "tnr", "auroc"):
-            found = over_seeds(Pair(logits, logits, np.zeros(2)), metric)
+            found = over_seeds(PairScores(logits, logits, np.zeros(2)), metric)
             assert found["mean"] == 0.5
             assert found["low"] < 0.46
             assert found["high"] > 0.54
 
     def test_images_are_weighed_by_their_class(self) -> None:
         # All reals right, all generated wrong: Newcombe's interval, not that of 30 in 40 images.
-        scores = Pair(np.ones((2, 30)), np.ones((2, 10)), np.zeros(2))
+        scores = PairScores(np.ones((2, 30)), np.ones((2, 10)), np.zeros(2))
         acc = over_seeds(scores, "acc")
         below = 0.75 * (1 - wilson(30, 30)[0])
         above = 0.25 * wilson(0, 10)[1]
@@ -109,13 +110,13 @@ class TestOverSeeds:
         draws = np.random.default_rng(1)
         for _ in range(200):
             right = np.where(draws.random(150) < truth, 1.0, -1.0)
-            found = over_seeds(Pair(right[None], right[None], np.zeros(1)), "tpr")
+            found = over_seeds(PairScores(right[None], right[None], np.zeros(1)), "tpr")
             inside += found["low"] <= truth <= found["high"]
         assert 180 <= inside <= 198
 
     @pytest.mark.parametrize("metric", ["acc", "tpr", "tnr", "auroc"])
     def test_perfect_detectors_are_not_taken_for_certain(self, metric: str) -> None:
-        scores = Pair(np.full((3, 50), 5.0), np.full((3, 40), -5.0), np.zeros(3))
+        scores = PairScores(np.full((3, 50), 5.0), np.full((3, 40), -5.0), np.zeros(3))
         found = over_seeds(scores, metric)
         assert found["mean"] == found["high"] == 1
         assert 0.85 < found["low"] < 0.98
@@ -130,7 +131,7 @@ class TestOverSeeds:
 
 class TestDifference:
     def test_a_case_worked_by_hand(self) -> None:
-        before = Pair(np.array([[1.0, -1, -1, -1]] * 2), np.array([[-1.0]] * 2), np.zeros(2))
+        before = PairScores(np.array([[1.0, -1, -1, -1]] * 2), np.array([[-1.0]] * 2), np.zeros(2))
         after = before._replace(real=np.array([[1.0, 1, -1, -1], [1, 1, 1, -1]]))
         found = difference(before, after, "tpr")
         # Seed 0 finds a quarter more, seed 1 half.
@@ -159,7 +160,9 @@ class TestDifference:
         before = np.repeat([-1.0, 1.0, 1.0], [6, 1, 23])[None]
         after = np.repeat([1.0, -1.0, 1.0], [6, 1, 23])[None]
         none = np.array([[-1.0]])
-        found = difference(Pair(before, none, np.zeros(1)), Pair(after, none, np.zeros(1)), "tpr")
+        found = difference(
+            PairScores(before, none, np.zeros(1)), PairScores(after, none, np.zeros(1)), "tpr"
+        )
         assert found["difference"] == pytest.approx(5 / 30)
         assert found["low"] == pytest.approx(0.15625 - 1.96 * 0.008026**0.5, abs=1e-4)
         assert found["high"] == pytest.approx(0.15625 + 1.96 * 0.008026**0.5, abs=1e-4)
@@ -185,7 +188,7 @@ class TestDifference:
 
     @pytest.mark.parametrize("metric", ["acc", "tpr", "tnr", "auroc"])
     def test_no_changed_image_is_not_taken_for_certain(self, metric: str) -> None:
-        perfect = Pair(np.full((5, 50), 5.0), np.full((5, 40), -5.0), np.zeros(5))
+        perfect = PairScores(np.full((5, 50), 5.0), np.full((5, 40), -5.0), np.zeros(5))
         same = difference(perfect, perfect, metric)
         assert same["difference"] == 0
         assert -0.12 < same["low"] < -0.02
@@ -202,9 +205,9 @@ class TestDifference:
         for more in range(1, 30):
             right = draws.integers(0, reals - more, 5)
 
-            def called(counts: NDArray[np.int64]) -> Pair:
+            def called(counts: NDArray[np.int64]) -> PairScores:
                 real = np.where(np.arange(reals) < counts[:, None], 1.0, -1.0)
-                return Pair(real, -np.ones((5, generated)), zeros)
+                return PairScores(real, -np.ones((5, generated)), zeros)
 
             found = difference(called(right), called(right + more), "acc")
             assert found["difference"] == pytest.approx(more / (reals + generated))

@@ -1,4 +1,4 @@
-"""Ordered folders of images and the cache of their rows, whole or not there."""
+"""Ordered folders of images and the cache of their rows, complete or not there."""
 
 from __future__ import annotations
 

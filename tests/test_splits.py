@@ -260,6 +260,7 @@ class TestDuplicates:
         lost = 20 - len(_fitted(split, 1))
         assert split.dropped["seen"] == lost > 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(40))
     def test_no_pixels_are_in_two_parts(self, sources: MakeSources, seed: int) -> None:
         generator = np.random.default_rng(seed)

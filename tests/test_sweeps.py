@@ -38,6 +38,7 @@ def results(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_job_of_every_study_composes(study: Path) -> None:
     config.register()
@@ -56,6 +57,7 @@ def test_every_job_of_every_study_composes(study: Path) -> None:
         assert len(folders) >= 6
 
 
+@pytest.mark.slow
 class TestInOneProcess:
     def test_the_same_sweep_again_does_only_what_is_missing_and_reports(
         self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
@@ -125,6 +127,16 @@ class TestInOneProcess:
             for size in (4, 8)
         }
 
+    def test_where_a_run_computes_may_be_swept_too(
+        self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
+    ) -> None:
+        kept = [one for one in sweep if not one.startswith(("seed=", "hydra."))]
+        swept = ["trainer.precision=fp32,bf16", "hydra.sweep.dir=outputs/sweep"]
+        assert run_program(TRAIN, *kept, *swept) == 0
+        cells = (tmp_path / "outputs" / "sweep" / "cells.csv").read_text()
+        variants = {row["variant"] for row in csv.DictReader(cells.splitlines())}
+        assert variants == {"trainer.precision=fp32", "trainer.precision=bf16"}
+
     def test_two_jobs_in_one_folder_are_refused_before_anything_is_trained(
         self,
         sweep: list[str],
@@ -168,7 +180,7 @@ class TestLaunchers:
         self, sweep: list[str], tmp_path: Path
     ) -> None:
         folder = tmp_path / "outputs" / "sweep"
-        joblib = [*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "max_epochs=40"]
+        joblib = [*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "max_epochs=25"]
         process = started(TRAIN, *joblib)
         victim = None
         while victim is None and process.poll() is None:

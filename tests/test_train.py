@@ -157,6 +157,7 @@ class TestARun:
         assert "probability_real/unseen" in tags["histograms"]
         assert not (folder / "failed.json").exists()
 
+    @pytest.mark.slow
     def test_a_new_picture_is_matched_as_the_tested_ones_were(
         self, run: Run, tmp_path: Path
     ) -> None:
@@ -170,6 +171,7 @@ class TestARun:
         got = [one.logit for one in Predictor.load(folder).predict(paths)]
         assert got == scores["logit"].tolist()
 
+    @pytest.mark.slow
     def test_is_the_same_again_with_the_same_seed_and_another_with_another(
         self, run: Run, tmp_path: Path
     ) -> None:
@@ -179,6 +181,7 @@ class TestARun:
         assert_equal(of["a"], of["b"])
         assert not torch.equal(of["a"]["detector.score.weight"], of["c"]["detector.score.weight"])
 
+    @pytest.mark.slow
     def test_never_looks_at_a_test_image_before_the_test(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -210,6 +213,7 @@ class TestARun:
         assert len(fitted) > 30
         assert not fitted & tested
 
+    @pytest.mark.slow
     def test_warns_of_nothing_a_user_could_not_act_on(
         self, run: Run, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -220,6 +224,7 @@ class TestARun:
         assert "💡" not in said
 
 
+@pytest.mark.slow
 class TestAudit:
     @pytest.fixture(autouse=True)
     def _grey(self, arguments: list[str], tmp_path: Path) -> None:
@@ -285,6 +290,7 @@ class TestErrors:
         assert run("seed=-1", "hydra.verbose=true") == 1
         assert "Traceback" in capfd.readouterr().err
 
+    @pytest.mark.slow
     def test_of_an_empty_folder(
         self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -300,6 +306,7 @@ class TestErrors:
         assert run("hydra.run.dir=file/x") == 1
         assert "file/x: Not a directory" in capfd.readouterr().err
 
+    @pytest.mark.slow
     def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_good(
         self,
         run: Run,
@@ -323,6 +330,7 @@ class TestErrors:
         for tensor in weights(folder).values():
             assert tensor.isfinite().all()
 
+    @pytest.mark.slow
     def test_a_score_that_is_no_number_names_its_image(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
@@ -338,10 +346,11 @@ class TestErrors:
         assert run("name=x") == 1
         said = capfd.readouterr().err
         assert re.search(
-            r"images got a score that is no finite number, the first real/020\.png", said
+            r"images got a score that is not a finite number, the first real/020\.png", said
         )
         assert not (tmp_path / "outputs" / "x" / "result.json").exists()
 
+    @pytest.mark.slow
     def test_a_full_disk_keeps_the_checkpoint_before(
         self,
         run: Run,
@@ -368,6 +377,7 @@ class TestErrors:
         assert weights(folder)
 
 
+@pytest.mark.slow
 class TestResume:
     def test_more_epochs_give_the_weights_of_one_long_run(self, run: Run, tmp_path: Path) -> None:
         assert run("name=long", "max_epochs=4", "preprocess=noise") == 0
@@ -389,7 +399,7 @@ class TestResume:
             (["preprocess=blur", "max_epochs=5"], "with preprocess=none, not blur"),
             (["--cfg", "job"], "nothing else: leave out --cfg"),
             (["-m", "seed=0,1"], "nothing else: leave out -m"),
-            ([], "is whole after its 2 epochs"),
+            ([], "is complete after its 2 epochs"),
         ],
     )
     def test_is_refused_where_it_would_not_be_the_same_run(
@@ -414,11 +424,11 @@ class TestResume:
         result = tmp_path / "outputs" / "x" / "result.json"
         before = result.read_bytes()
         assert run("name=x", "seed=5") == 1
-        assert "outputs/x holds a whole run" in capfd.readouterr().err
+        assert "outputs/x has a complete run" in capfd.readouterr().err
         assert result.read_bytes() == before
         result.unlink()
         assert run("name=x", "seed=5") == 1
-        assert "go on with it by resume=outputs/x" in capfd.readouterr().err
+        assert "resume it with resume=outputs/x" in capfd.readouterr().err
         assert not (tmp_path / "outputs" / "x" / "failed.json").exists()
 
     def test_other_images_than_it_began_with_are_refused_and_nothing_is_lost(
@@ -472,8 +482,9 @@ class TestResume:
             (Scorer, "scores"),
         ],
     )
-    def test_stopped_anywhere_it_says_how_to_go_on_and_can(
+    def test_stopped_anywhere_it_says_how_to_resume_and_can(
         self,
+        complete: Path,
         owner: type,
         hook: str,
         run: Run,
@@ -481,20 +492,20 @@ class TestResume:
         monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
+        capfd.readouterr()
         with monkeypatch.context() as patched:
             patched.setattr(owner, hook, stop)
-            assert run("name=x", "seed=3") == 130
+            assert run("name=y") == 130
         said = "".join(capfd.readouterr())
-        assert "Go on with: python train.py resume=outputs/x" in said
+        assert "Resume with: python train.py resume=outputs/y" in said
         assert "Traceback" not in said
-        assert run("resume=outputs/x", resume=True) == 0
-        assert run("name=whole", "seed=3") == 0
-        resumed, whole = (
-            json.loads((tmp_path / "outputs" / name / "result.json").read_text())
-            for name in ("x", "whole")
+        assert run("resume=outputs/y", resume=True) == 0
+        resumed, never_stopped = (
+            json.loads((folder / "result.json").read_text())
+            for folder in (tmp_path / "outputs" / "y", complete)
         )
-        assert resumed["pairs"] == whole["pairs"]
-        assert resumed["settings"]["name"] == "x"
+        assert resumed["pairs"] == never_stopped["pairs"]
+        assert resumed["settings"]["name"] == "y"
 
     @pytest.mark.parametrize("damage", ["cut", "flipped"])
     def test_a_damaged_checkpoint_is_told_and_the_one_before_offered(
@@ -552,11 +563,11 @@ class TestResume:
         process = started(dying, *arguments, *longer, "name=killed")
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        killed, whole = tmp_path / "outputs" / "killed", tmp_path / "outputs" / "whole"
+        killed, whole = tmp_path / "outputs" / "killed", tmp_path / "outputs" / "complete"
         assert torch.load(killed / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
 
         assert run("resume=outputs/killed", resume=True) == 0
-        assert run(*longer, "name=whole") == 0
+        assert run(*longer, "name=complete") == 0
         assert_equal(weights(killed), weights(whole))
         assert (
             json.loads((killed / "result.json").read_text())["pairs"]
@@ -608,7 +619,7 @@ class TestSeveral:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         # Without BatchNorm, whose statistics are of each device's part on CPUs, the mean gradient
-        # of two halves of a batch is that of the whole.
+        # of two halves of a batch is that of the complete.
         same = [
             *arguments,
             "model.learning_rate=1e-3",

@@ -1,4 +1,4 @@
-"""Which changes of a picture the search for near-duplicates still finds it under.
+"""Which changes of an image the search for near-duplicates still finds it under.
 
 ``python experiments/audit/planted.py FOLDER`` changes some images of a folder and looks for each
 among all of them; writes planted.csv.

@@ -270,7 +270,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     rate = len(CLASSES) * per_class / (time.perf_counter() - started)
     measured[Figure("open", f"build a cache from {sources}", "images/s")] = [rate]
 
-    # Made here because this also chooses, for the whole process, how float32 is computed.
+    # Made here because this also chooses, for the entire process, how float32 is computed.
     device = build_trainer(plain.trainer, 1, folder / "unused", []).strategy.root_device
     as_ours = Arithmetic(
         in_bfloat16(plain.trainer.precision, device.type == "cuda"),
@@ -282,7 +282,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     def ours(preprocess: str) -> float:
         settings = compose(arguments, *on_photographs, f"preprocess={preprocess}")
         rate, seconds = train_ours(settings, folder / f"run{next(run)}")
-        whole = f"ours, {preprocess}: whole fit with start-up, validation and checkpoints"
+        whole = f"ours, {preprocess}: entire fit with start-up, validation and checkpoints"
         measured[Figure("training", whole, "s")].append(seconds)
         return rate
 

@@ -1,4 +1,4 @@
-"""Which rule knows by its spectrum a picture unlike the training images, into ``rules.csv``.
+"""Which rule knows by its spectrum an image unlike the training images, into ``rules.csv``.
 
 ``python experiments/false_alarms/rules.py FACES``: a folder with those of `TRAINED` and `TESTED`.
 Each rule makes one number of a spectrum's deviations from the nearest training source, in standard

@@ -26,7 +26,7 @@ def row_of(folder: Path) -> dict[str, Any]:
         row[f"swd_{level}_real"] = round(quality["sliced_wasserstein_real"][level], 1)
     row |= {name: round(quality[name], 3) for name in ("ms_ssim", "ms_ssim_real")}
     row |= {"nearest_ratio": round(quality["nearest"]["ratio"], 2)}
-    row |= {f"auroc_{name}": round(auroc, 4) for name, auroc in quality["give_aways"].items()}
+    row |= {f"auroc_{name}": round(auroc, 4) for name, auroc in quality["shortcuts"].items()}
     return row | {"git_commit": card["training"]["git_commit"]}
 
 

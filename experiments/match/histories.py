@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from forensics.evaluation.audit import resampling_traces
-from forensics.evaluation.shortcuts import GIVE_AWAYS, separability
+from forensics.evaluation.shortcuts import PROBES, separability
 from forensics.generators.collapse import Images
 from forensics.images.decode import decode
 from forensics.images.geometry import Match, ResizeFilter, matched, recompressed, to_square
@@ -23,7 +23,7 @@ from forensics.images.listing import list_images
 IMAGES = 600
 SIDE = 128
 FILTER = ResizeFilter.lanczos
-TRAITS = {**GIVE_AWAYS, "resampling": resampling_traces}
+TRAITS = {**PROBES, "resampling": resampling_traces}
 
 
 def square(image: Image.Image, side: int = SIDE) -> Images:

@@ -65,7 +65,7 @@ class Cost(NamedTuple):
 
 
 def write_photographs(folder: Path) -> dict[str, list[Path]]:
-    """Write pictures with the spectrum of photographs, some of each kind, other ones each."""
+    """Write images with the spectrum of photographs, some of each kind, other ones each."""
     side = 2048
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
@@ -158,8 +158,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
     command(papers, photographs["1024 px JPEG"][:1], folder)  # fills the system's file cache
     for _ in range(STARTS):
         cost = command(papers, photographs["1024 px JPEG"][:1], folder)
-        figures["start to the end with one picture", "s"].append(cost.wall)
-        figures["start to the end with one picture, of all cores", "CPU s"].append(cost.cpu)
+        figures["start to the end with one image", "s"].append(cost.wall)
+        figures["start to the end with one image, of all cores", "CPU s"].append(cost.cpu)
 
     detector = Predictor.load(papers)
     for round_ in range(arguments.rounds):

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
-    """Which images a batch holds and where it stands in training."""
+    """Images of a batch and its place in training."""
 
     epoch: int
     number: int
@@ -201,7 +201,7 @@ class FaceData(pl.LightningDataModule):
         self._is_set_up = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint says of the images: a hash of each source's share of the split."""
+        """State for a checkpoint: a hash of each source's share of the split."""
         split = self.split
         return self._hashes(split.train, split.validation, split.test)
 

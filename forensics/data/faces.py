@@ -151,7 +151,7 @@ class Faces(pl.LightningDataModule):
         self._is_set_up = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint says of the faces: a hash of them all."""
+        """State for a checkpoint: a hash of all faces."""
         digest = hashlib.blake2b(b"".join(self.source.digests), digest_size=16)
         return {"images": digest.hexdigest()}
 

@@ -25,7 +25,7 @@ from forensics.compute import in_order
 from forensics.errors import UserError
 from forensics.files import staged
 from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
-from forensics.images.duplicates import Pairs, groups, near_duplicates, perceptual_hashes
+from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
 from forensics.images.geometry import Match, ResizeFilter, matched, to_square
 from forensics.images.listing import ImageFile, as_text, list_images
 from forensics.progress import Progress
@@ -40,7 +40,7 @@ _AT_ONCE = 256
 
 
 class Preparation(NamedTuple):
-    """How every image of a run becomes a row.
+    """Settings by which every image becomes a row.
 
     Attributes:
         image_size: height and width of a row in pixels.
@@ -108,7 +108,7 @@ class Source:
 
 
 class _CorruptCache(Exception):
-    """What lies in the cache is not what was written there."""
+    """The cache does not have what was written to it."""
 
 
 def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Path) -> Source:
@@ -179,12 +179,12 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
     return source
 
 
-def repetitions(sources: list[Source]) -> tuple[Pairs, list[NDArray[np.int64]]]:
-    """Find what shows the same picture within and between some sources, copies included.
+def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.int64]]]:
+    """Find what shows the same image within and between some sources, copies included.
 
     Returns:
-        Pairs, whose positions count the rows of all sources, one source after the other; and the
-        group of each row, by source: rows of one group show the same picture.
+        Near-duplicates, whose positions count the rows of all sources, one after the other; and the
+        group of each row, by source: rows of one group show the same image.
     """
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -206,7 +206,7 @@ def repetitions(sources: list[Source]) -> tuple[Pairs, list[NDArray[np.int64]]]:
         if first.setdefault(digest, position) != position
     ]
     one, other = np.array(copies, np.int64).reshape(-1, 2).T
-    pairs = Pairs(
+    pairs = NearDuplicates(
         np.concatenate([near.first, one]),
         np.concatenate([near.second, other]),
         np.concatenate([near.mirrored, np.zeros(len(copies), bool)]),
@@ -215,7 +215,7 @@ def repetitions(sources: list[Source]) -> tuple[Pairs, list[NDArray[np.int64]]]:
 
 
 def _open(name: str, cache: Path, image_size: int) -> Source | None:
-    """The source if its cache is whole, None if it has to be built."""
+    """The source if its cache is complete, None if it has to be built."""
     if not cache.is_dir():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which images train, which validate, which test; nothing is in two of the three.
+"""Split of the images into training, validation and test; no image is in two of them.
 
 As in the paper the first N of a source train and its last N test. Validation is a seeded share of
 the training images, and the only part that may choose a checkpoint or a threshold.
@@ -21,7 +21,7 @@ from forensics.images.geometry import Match, ResizeFilter
 
 @dataclass
 class DatasetSettings:
-    """Which sources there are and what they are used for.
+    """Sources and their roles.
 
     Attributes:
         root: the folder that holds one folder for each source.
@@ -116,7 +116,7 @@ class DatasetSettings:
             )
 
     def folder(self, name: str) -> Path:
-        """Where a source lies."""
+        """Folder of a source."""
         return Path(self.folders.get(name, Path(self.root, name)))
 
 
@@ -146,7 +146,7 @@ class Part:
         return np.asarray(self.row[self.source == source])
 
     def count(self, source: int) -> int:
-        """How many of the images are of one source."""
+        """Number of images of one source."""
         return int((self.source == source).sum())
 
 
@@ -170,7 +170,7 @@ class Split(NamedTuple):
 
 
 def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -> Split:
-    """Split sources as the paper does, whole where it can, smaller where they are.
+    """Split sources as the paper does, in full where they are large enough, else in proportion.
 
     A source too small for both counts is shared in their proportion. Both classes train with the
     same number of images, and reals test with no more than the largest generator, so that
@@ -198,7 +198,7 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
         tested[name] = min(tested[name], largest)
 
     test = [np.arange(len(s) - tested[s.name], len(s)) for s in sources]
-    # What the same picture has the same of.
+    # What the same image has the same of.
     pictures: Sequence[Sequence[object]] = (
         [group.tolist() for group in repetitions(sources)[1]]
         if settings.drop_near_duplicates

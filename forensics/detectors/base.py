@@ -1,4 +1,4 @@
-"""What every detector here can do, and how most of them are trained."""
+"""Interface of every detector, and the training that most of them share."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from forensics.preprocess.base import Draws
 
 
 class Schedule(StrEnum):
-    """How the learning rate changes in the course of training."""
+    """Schedule of the learning rate."""
 
     constant = "constant"
     cosine = "cosine"
@@ -31,7 +31,7 @@ class Optimization:
         betas: Adam's decay rates of the two moments, each in [0, 1).
         weight_decay: Adam's L2 penalty, >= 0.
         schedule: ``constant``, or ``cosine``: falls to 0 over all epochs as half a cosine.
-        warmup_epochs: epochs, >= 0 and not necessarily whole, in which the learning rate rises
+        warmup_epochs: epochs, >= 0 and not necessarily integers, in which the learning rate rises
             linearly from 0.
     """
 
@@ -51,8 +51,8 @@ class Optimization:
         """The share of ``learning_rate`` in use.
 
         Args:
-            epoch: epochs trained so far, not necessarily whole.
-            epochs: of the whole training.
+            epoch: epochs trained so far, not necessarily integers.
+            epochs: of all training.
         """
         if epoch < self.warmup_epochs:
             return epoch / self.warmup_epochs
@@ -69,7 +69,7 @@ class Optimization:
 
 
 class Step(NamedTuple):
-    """What a detector makes of one batch.
+    """Result of one training step.
 
     Attributes:
         loss: scalar, the mean over the batch; None if nothing is trained by gradient.
@@ -181,7 +181,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 
 class DetectorSettings(Protocol):
-    """What the settings of every detector can do."""
+    """Interface of the settings of every detector."""
 
     def build(self, image_size: int, *, pretrained: bool) -> Detector:
         """Make the detector, with fresh weights from torch's global generator.

@@ -18,7 +18,7 @@ image is real, below the second it is generated."""
 
 @dataclass
 class Input:
-    """How an image becomes what the detector scores.
+    """Preparation of an image for the detector.
 
     Attributes:
         image_size: height and width in pixels.
@@ -37,7 +37,7 @@ class Input:
 
 @dataclass
 class Calibration:
-    """What turns scores into verdicts and probabilities, from validation images alone.
+    """Thresholds and probabilities of scores, from validation images alone.
 
     Attributes:
         thresholds: scores by name, as in ``result.json``; real from there on.
@@ -79,7 +79,7 @@ class Calibration:
 
 @dataclass
 class SpectrumGuard:
-    """How the spectra of the training images look, to abstain on images unlike them.
+    """Spectra of the training images, to abstain on images unlike them.
 
     Attributes:
         spectra: by training source, ``mean`` and ``std`` of its images' radial profiles.
@@ -105,7 +105,7 @@ class SpectrumGuard:
 
 @dataclass
 class Provenance:
-    """Where a detector comes from.
+    """Provenance of a detector.
 
     Attributes:
         real: real sources it was trained on.

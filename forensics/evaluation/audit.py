@@ -1,4 +1,4 @@
-"""What would let a detector cheat: traits that alone tell the classes apart, pictures there twice.
+"""Audit of the images: shortcuts that tell the classes apart, duplicates and near-duplicates.
 
 A detector that scores well where the file format, the border or an 8x8 thumbnail already gives
 the answer has shown nothing. Each check has a limit, and a verdict by it.
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from forensics.data.datamodule import FaceData
 from forensics.data.sources import Preparation, Source, open_source, repetitions
 from forensics.errors import UserError
-from forensics.evaluation.shortcuts import GIVE_AWAYS, separability
+from forensics.evaluation.shortcuts import PROBES, separability
 from forensics.generators.collapse import Images, Undefined
-from forensics.images.duplicates import Pairs
+from forensics.images.duplicates import NearDuplicates
 from forensics.images.geometry import Match, ResizeFilter
 from forensics.images.metadata import Metadata, read_metadata
 from forensics.training.settings import AuditMode
@@ -155,7 +155,7 @@ def audit_folders(
 
 def audit(
     sources: Sequence[Audited],
-    repeated: tuple[Pairs, list[Rows]],
+    repeated: tuple[NearDuplicates, list[Rows]],
     images: int,
     seed: int,
     match: Match = Match.none,
@@ -173,7 +173,7 @@ def audit(
         Ready for JSON. ``traits``: for each generator with images to compare, how well each trait
         alone tells it from the reals, as cross-validated AUROC of a logistic model; warned of
         from `MAX_AUROC` on, unless `MATCHED` has it. ``repetitions``: for each two sources, how
-        many images of either have the same picture in the other, warned of between classes, and
+        many images of either have the same image in the other, warned of between classes, and
         beyond `MAX_SHARE_WITHIN` within a class. ``across_border``: of each source, how many images
         that train or validate show what a tested one shows, warned of from the first on.
         ``warnings``: a sentence for each.
@@ -304,7 +304,7 @@ def colour_moments(images: Images) -> Features:
 
 
 def resampling_traces(images: Images) -> Features:
-    """How periodic neighbouring pixels can be told from each other, ``(n, S)``.
+    """Periodicity of the difference between neighbouring pixels, ``(n, S)``.
 
     A pixel that was interpolated is near the mean of its neighbours, and where it is depends on
     the ratio of the sizes: enlarged twice, every second one.
@@ -337,7 +337,7 @@ _OF_FILES: dict[str, Callable[[Sequence[Metadata]], Features]] = {
 }
 _OF_PIXELS: dict[str, Callable[[Images], Features]] = {
     "colour": colour_moments,
-    **GIVE_AWAYS,
+    **PROBES,
     "resampling": resampling_traces,
 }
 TRAITS = {
@@ -352,7 +352,7 @@ TRAITS = {
     "spectrum": "radial spectra",
     "resampling": "traces of resampling",
 }
-"""What is compared, as a sentence names it."""
+"""Names of the traits in sentences."""
 
 
 def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dict[str, Any]]:
@@ -377,7 +377,7 @@ def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dic
                 + (
                     f"a near-duplicate there, {copies[0]} a copy of the same pixels."
                     if a == b
-                    else f"show the same pictures, {copies[0]} and {copies[1]} the same pixels."
+                    else f"show the same images, {copies[0]} and {copies[1]} the same pixels."
                 ),
             }
         )
@@ -385,7 +385,7 @@ def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dic
 
 
 def _shared(first: Sequence[Any], second: Sequence[Any], same: bool) -> tuple[int, int]:
-    """How many of either have an equal in the other, or another equal in the same one."""
+    """Numbers of items of either that occur in the other, or again in the same one."""
     if same:
         seen: dict[Any, int] = {}
         for key in first:

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
-FALSE_ALARM_RATES = (0.05, 0.01)
+FALSE_POSITIVE_RATES = (0.05, 0.01)
 """Shares of real validation images that may be called generated."""
 
 TEMPERATURES = (1e-3, 1e3)
 """Between these a temperature is sought: beyond them probabilities are all 0 and 1, or all 0.5."""
 
 
-def source_threshold(real_logits: NDArray[np.floating], false_alarm_rate: float) -> float:
+def source_threshold(real_logits: NDArray[np.floating], false_positive_rate: float) -> float:
     """The highest threshold that calls no more than a share of the given reals generated.
 
     Generators that were never trained on often score between those that were and the reals, so
@@ -22,7 +22,7 @@ def source_threshold(real_logits: NDArray[np.floating], false_alarm_rate: float)
 
     Args:
         real_logits: ``(n,)`` logits of real validation images, finite.
-        false_alarm_rate: the share, in [0, 1).
+        false_positive_rate: the share, in [0, 1).
 
     Returns:
         A logit; an image is called real if its own is at least this.
@@ -32,10 +32,10 @@ def source_threshold(real_logits: NDArray[np.floating], false_alarm_rate: float)
     """
     if len(real_logits) == 0:
         raise ValueError("no real validation image to set a threshold by")
-    if not 0 <= false_alarm_rate < 1:
-        raise ValueError(f"false_alarm_rate must lie in [0, 1), not {false_alarm_rate}")
+    if not 0 <= false_positive_rate < 1:
+        raise ValueError(f"false_positive_rate must lie in [0, 1), not {false_positive_rate}")
     # 0.29 * 100 is a little less than 29.
-    allowed = math.floor(false_alarm_rate * len(real_logits) + 1e-9)
+    allowed = math.floor(false_positive_rate * len(real_logits) + 1e-9)
     return float(np.sort(real_logits)[allowed])
 
 

@@ -263,7 +263,7 @@ def oracle_threshold(
 def reliability(
     real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
 ) -> list[dict[str, float]]:
-    """Whether probabilities are what happens, in the bins of the calibration error.
+    """Reliability of probabilities, in the bins of the calibration error.
 
     Returns:
         Of each bin that holds an image: ``probability``, the mean probability of real;

@@ -1,4 +1,4 @@
-"""From scores to what ``result.json`` says of them."""
+"""Scores, thresholds and metrics, as ``result.json`` has them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from forensics.data.splits import Part
 from forensics.detectors.card import Calibration, SpectrumGuard
 from forensics.errors import UserError
 from forensics.evaluation.calibration import (
-    FALSE_ALARM_RATES,
+    FALSE_POSITIVE_RATES,
     fit_platt,
     fit_temperature,
     source_threshold,
@@ -30,7 +30,6 @@ PROFILED_IMAGES = 1000
 """At most so many of a source: their mean and spread hardly change with more."""
 UNLIKE_SHARE = 0.01
 """Share of the validation images whose spectra count as unlike those of training."""
-
 
 Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 """From an image, ``(S, S, 3)``, and its row in its source to an image."""
@@ -87,8 +86,8 @@ def score_part(
         owners = ((sources[part.source[i]], part.row[i]) for i in broken[:5])
         first = ", ".join(f"{source.name}/{source.paths[row]}" for source, row in owners)
         raise UserError(
-            f"{len(broken)} images got a score that is no finite number, the first {first}: train "
-            "again with a lower model.learning_rate.",
+            f"{len(broken)} images got a score that is not a finite number, the first {first}: "
+            "train again with a lower model.learning_rate.",
             key="model.learning_rate",
         )
     return scores
@@ -134,7 +133,7 @@ def perturbed_columns(
     sources: Sequence[Source], real: Collection[str], part: Part,
     scores: Mapping[tuple[str, float], NDArray[np.floating]],
 ) -> dict[str, list[Any]]:  # fmt: skip
-    """What `score_perturbed` gave as columns: `score_columns`, perturbation and strength."""
+    """The scores of `score_perturbed` as columns: `score_columns`, perturbation and strength."""
     columns: dict[str, list[Any]] = defaultdict(list)
     for (name, strength), of_strength in scores.items():
         tested = score_columns(sources, real, "test", part, of_strength)
@@ -194,7 +193,7 @@ def calibrate(
         ``source_<false-positive rate on validation real images>``.
     """
     thresholds = {
-        f"source_{rate}": source_threshold(real_scores, rate) for rate in FALSE_ALARM_RATES
+        f"source_{rate}": source_threshold(real_scores, rate) for rate in FALSE_POSITIVE_RATES
     }
     if not len(generated_scores):
         return Calibration(thresholds, None, None)
@@ -209,7 +208,7 @@ def calibrate(
 def against_chance(
     real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating]
 ) -> dict[str, Any]:
-    """How well the validation images are ranked: if no better than by chance, nothing was learnt.
+    """AUROC on the validation images: if no better than chance, nothing was learnt.
 
     Args:
         real_scores: ``(n,)`` of real validation images.
@@ -230,7 +229,7 @@ def against_chance(
 
 
 def training_spectra(data: FaceData) -> SpectrumGuard:
-    """How the spectra of training images look, to know images unlike them.
+    """Spectra of the training images, to recognise images unlike them.
 
     Returns:
         By source that was trained on, ``mean`` and ``std`` of the radial profiles of some training

@@ -1,8 +1,8 @@
-"""How good and how varied a generator's images are.
+"""Quality and variety of a generator's images.
 
 Everything here works on rows as `forensics.data.sources` holds them, ``(n, S, S, 3)`` uint8, and
 needs no network. A generator whose images a logistic model can tell by their colours or their
-border teaches a detector nothing but that: see `give_aways` before training on them.
+border teaches a detector nothing but that: see `shortcuts` before training on them.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from forensics.evaluation.shortcuts import give_aways, thumbnails
+from forensics.evaluation.shortcuts import probe, thumbnails
 from forensics.generators.collapse import (
     Floats,
     Images,
@@ -30,7 +30,7 @@ from forensics.generators.collapse import (
 )
 
 COMPARED = 1000
-"""How many images of each set `quality` compares, where there are so many: a minute's work on two
+"""Images of each set that `quality` compares, where there are so many: a minute's work on two
 cores, and one count for all generators, because some measures depend on it."""
 
 SMALLEST_LEVEL = 16
@@ -95,7 +95,7 @@ def quality(real: Images, generated: Images, seed: int) -> dict[str, Any]:
         "ms_ssim": lambda: ms_ssim_pairs(compared, seed),
         "ms_ssim_real": lambda: ms_ssim_pairs(reals, seed),
         "nearest": lambda: _summary(nearest_neighbours(generated, real, seed)),
-        "give_aways": lambda: give_aways(reals, compared, seed),
+        "shortcuts": lambda: probe(reals, compared, seed),
         "frechet": lambda: frechet(reals, compared, seed),
     }
     result: dict[str, Any] = {
@@ -119,7 +119,7 @@ def sliced_wasserstein(real: Images, generated: Images, seed: int) -> dict[str, 
     The smaller the level, the larger the structures it compares: ``16`` is about the layout of a
     face, the finest about edges and noise. Two sets of the same distribution do not reach 0, and
     come the nearer the more images there are: compare figures of equal counts only. Brightness and
-    contrast of a whole set do not count.
+    contrast of a complete set do not count.
 
     Args:
         real: ``(n, S, S, 3)`` uint8.
@@ -267,7 +267,7 @@ def nearest_neighbours(
 
 
 def _summary(found: Nearest) -> dict[str, Any]:
-    """What `quality` says of nearest neighbours.
+    """Summary of nearest neighbours, as `quality` reports it.
 
     ``ratio`` of the median distances is about 1 for new images like the real ones;
     ``nearer_than_1_percent_of_reals`` is the share of generated images nearer to a training image
@@ -275,7 +275,7 @@ def _summary(found: Nearest) -> dict[str, Any]:
     the training set, a hundredth of it or more, make that share blind to all but close copies.
     """
     median, real_median = np.median(found.distances), np.median(found.real_distances)
-    ratio: dict[str, Any] = {"ratio": None, "ratio_reason": "most training images are there twice"}
+    ratio: dict[str, Any] = {"ratio": None, "ratio_reason": "most training images are duplicates"}
     if real_median > 0:
         ratio = {"ratio": float(median / real_median)}
     closest = np.argsort(found.distances, kind="stable")[:10]

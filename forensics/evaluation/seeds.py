@@ -28,7 +28,7 @@ MIN_SEEDS = 5
 """With fewer, Student's interval is many times wider than what the seeds show."""
 
 
-class Pair(NamedTuple):
+class PairScores(NamedTuple):
     """Scores of one real and one generated source by the detectors of several seeds.
 
     Attributes:
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     thresholds: Floats
 
 
-def over_seeds(pair: Pair, metric: str) -> dict[str, Any]:
+def over_seeds(pair: PairScores, metric: str) -> dict[str, Any]:
     """A metric's mean over seeds.
 
     Args:
@@ -91,7 +91,7 @@ class _Means(NamedTuple):
     weights: Floats
 
 
-def _means(pair: Pair, metric: str) -> _Means:
+def _means(pair: PairScores, metric: str) -> _Means:
     if metric == "auroc":
         by_seed = [placements(r, g) for r, g in zip(pair.real, pair.generated, strict=True)]
         real, generated = (np.stack(of_class) for of_class in zip(*by_seed, strict=True))
@@ -105,8 +105,8 @@ def _means(pair: Pair, metric: str) -> _Means:
     )
 
 
-def difference(first: Pair, second: Pair, metric: str) -> dict[str, Any]:
-    """How much higher a metric is of the second than of the first, image by image, seed by seed.
+def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, Any]:
+    """Paired difference of a metric, second minus first, by image and by seed.
 
     Args:
         first: scores of one variant.

@@ -16,13 +16,13 @@ from torch.nn import functional
 from forensics.generators.collapse import Images, Undefined, blocks
 from forensics.images.spectra import mean_log_power, radial_profile
 
-GIVE_AWAY_SIDE = 8
+THUMBNAIL_SIDE = 8
 BORDER_OFFSETS = 8
 FOLDS = 5
 
 
-def give_aways(real: Images, generated: Images, seed: int) -> dict[str, float]:
-    """How well a logistic model tells generated from real by what no detector should need.
+def probe(real: Images, generated: Images, seed: int) -> dict[str, float]:
+    """Shortcut probes: AUROC of logistic models that tell generated from real by simple traits.
 
     Near 1, the detector can do without faces and generator alike, and learns that one trait.
 
@@ -45,12 +45,12 @@ def give_aways(real: Images, generated: Images, seed: int) -> dict[str, float]:
     _enough(real, generated)
     return {
         name: separability(features(real), features(generated), seed)
-        for name, features in GIVE_AWAYS.items()
+        for name, features in PROBES.items()
     }
 
 
 def separability(real: NDArray[Any], generated: NDArray[Any], seed: int) -> float:
-    """How well a logistic model tells two sets apart by some features of each image.
+    """Cross-validated AUROC of a logistic model that tells two sets of images apart.
 
     Args:
         real: ``(n, F)``.
@@ -97,12 +97,12 @@ def _spectra(images: Images) -> NDArray[np.float64]:
     return np.stack([radial_profile(mean_log_power(image[None]))[1] for image in images])
 
 
-GIVE_AWAYS: dict[str, Callable[[Images], NDArray[Any]]] = {
-    "thumbnail": lambda images: thumbnails(images, GIVE_AWAY_SIDE).numpy(),
+PROBES: dict[str, Callable[[Images], NDArray[Any]]] = {
+    "thumbnail": lambda images: thumbnails(images, THUMBNAIL_SIDE).numpy(),
     "border": _border_steps,
     "spectrum": _spectra,
 }
-"""What the models of `give_aways` see: images ``(n, S, S, 3)`` to features ``(n, F)``."""
+"""Features of the probes: images ``(n, S, S, 3)`` to ``(n, F)``."""
 
 
 def thumbnails(images: Images, side: int, rows: NDArray[np.int64] | None = None) -> Tensor:

@@ -15,7 +15,7 @@ __all__ = ["GENERATORS", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan"]
 
 
 class GeneratorSettings(Protocol):
-    """What the settings of every generator can do."""
+    """Interface of the settings of every generator."""
 
     def build(self, image_size: int) -> Gan | HubPggan:
         """Make what generates ``(B, 3, H, W)`` images, H = W = ``image_size``."""

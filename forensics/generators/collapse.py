@@ -10,13 +10,9 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 Images = NDArray[np.uint8]
 
-
 Floats = NDArray[np.float32]
 
-
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-
 COARSEST_SCALE = 8
 
 
@@ -79,7 +75,7 @@ def ms_ssim_pairs(
 
 
 def collapsed(generated: NDArray[np.uint8] | NDArray[np.floating]) -> str | None:
-    """Say whether a generator makes nothing, or one image again and again.
+    """Detect a generator that makes nothing, or one image again and again.
 
     Args:
         generated: ``(n, S, S, 3)`` uint8, or float in grey levels as it was before rounding,
@@ -96,7 +92,7 @@ def collapsed(generated: NDArray[np.uint8] | NDArray[np.floating]) -> str | None
     """
     broken = sum(not np.isfinite(image).all() for image in generated)
     if broken:
-        return f"{broken} of {len(generated)} images have values that are no finite numbers."
+        return f"{broken} of {len(generated)} images have values that are not finite numbers."
     flat = sum(np.ptp(image, axis=(0, 1)).max() < 2 for image in generated)
     if flat > len(generated) / 2:
         return f"{flat} of {len(generated)} images are of one flat colour."

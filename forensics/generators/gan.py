@@ -1,4 +1,4 @@
-"""What every GAN here can do, and what more than one of them needs."""
+"""Interface of every GAN, and what several of them share."""
 
 import math
 from abc import ABC, abstractmethod
@@ -63,7 +63,7 @@ class Gan(nn.Module, ABC):
 
     @abstractmethod
     def critic_loss(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """What the critic is to make small; no gradient reaches the generator's parameters.
+        """Loss of the critic; no gradient reaches the generator's parameters.
 
         Args:
             images: real ones, ``(B, 3, S, S)`` float in [-1, 1].
@@ -72,7 +72,7 @@ class Gan(nn.Module, ABC):
 
     @abstractmethod
     def generator_loss(self, count: int, draws: torch.Generator) -> Tensor:
-        """What the generator is to make small; no gradient reaches the critic's parameters.
+        """Loss of the generator; no gradient reaches the critic's parameters.
 
         Args:
             count: of images to generate.
@@ -118,7 +118,7 @@ class Gan(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return next(self.parameters()).device
 
 
@@ -140,7 +140,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def doublings(image_size: int, least: int) -> int:
-    """How often 4 pixels are doubled to reach ``image_size``.
+    """Number of doublings from 4 pixels to ``image_size``.
 
     Raises:
         UserError: if ``image_size`` is no power of two or below ``least``.

@@ -46,7 +46,7 @@ class HubPggan(nn.Module):
 
 @dataclass
 class HubPgganSettings:
-    """Which of the hub's models to sample.
+    """Settings of one of the hub's models.
 
     **Loading it runs the repository's own code.**
 

@@ -36,7 +36,7 @@ from forensics.generators.gan import (
 from forensics.generators.wgan_gp import gradient_penalty
 
 GROUP_SIZE = 4
-"""Images over which the minibatch's deviation is taken; the paper takes the whole minibatch."""
+"""Images over which the minibatch's deviation is taken; the paper takes the complete minibatch."""
 
 
 def pixel_norm(features: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def pixel_norm(features: Tensor) -> Tensor:
 
 
 def minibatch_std(features: Tensor, batches: int = 1) -> Tensor:
-    """How much the images of a group differ: standard deviations averaged over features and pixels.
+    """Minibatch standard deviation: averaged over features and pixels of a group.
 
     A group is four neighbours in the batch. If they do not come out even, groups are as even as
     they can be with at most four: five images are three and two.
@@ -437,7 +437,7 @@ class Pggan(Gan):
         return 2 * phase + fading
 
     def get_extra_state(self) -> Tensor:
-        """How far it has grown, so that a loaded state samples at the size it was saved at."""
+        """Growth so far, so that a loaded state samples at the size it was saved at."""
         return torch.tensor(self._images_shown)
 
     def set_extra_state(self, state: Tensor) -> None:

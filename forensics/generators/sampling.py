@@ -1,6 +1,6 @@
 """Images of a trained generator as a folder that is at once a source.
 
-A folder that is being written has ``.sampling.json``, one that is whole ``source.json``: what
+A folder that is being written has ``.sampling.json``, one that is complete ``source.json``: what
 made it, so that an interrupted one goes on and none is ever mixed with another's images.
 """
 
@@ -24,7 +24,7 @@ from forensics.generators.gan import to_uint8
 from forensics.images.listing import list_images
 from forensics.progress import Progress
 
-WHOLE, BEGUN = "source.json", ".sampling.json"
+COMPLETE, BEGUN = "source.json", ".sampling.json"
 
 AT_ONCE = 50
 """Samples made together. A constant, not a setting: sums over another number of images may round
@@ -37,7 +37,7 @@ BLOCKS_AT_ONCE = 2
 def write_samples(
     generator: Gan | HubPggan, folder: Path, images: int, made_by: Mapping[str, Any]
 ) -> None:
-    """Fill a folder with ``000000.png`` and so on; goes on where it was interrupted.
+    """Fill a folder with ``000000.png`` and so on; resumes where it was interrupted.
 
     Image i is a function of the generator, the seed and i.
 
@@ -77,8 +77,8 @@ def write_samples(
 
 
 def finish(folder: Path, card: Mapping[str, Any]) -> None:
-    """Say that a folder is whole, and what made it."""
-    write_json(folder / WHOLE, card)
+    """Mark a folder as complete, with its provenance."""
+    write_json(folder / COMPLETE, card)
     (folder / BEGUN).unlink(missing_ok=True)
 
 
@@ -86,9 +86,9 @@ def _claim(folder: Path, card: Mapping[str, Any]) -> None:
     """Refuse a folder whose images are not of this card."""
     folder.mkdir(parents=True, exist_ok=True)
     made_by, _ = Record(folder / BEGUN).read()
-    if made_by is None and (folder / WHOLE).exists():
+    if made_by is None and (folder / COMPLETE).exists():
         try:
-            made_by = json.loads((folder / WHOLE).read_text())
+            made_by = json.loads((folder / COMPLETE).read_text())
         except ValueError:
             made_by = {}
     if made_by is not None:
@@ -116,7 +116,7 @@ def _name(number: int) -> str:
 
 
 def _write(path: Path, row: NDArray[np.uint8]) -> None:
-    """Write one image; a name with an image behind it has a whole one."""
+    """Write one image; a name with an image behind it has a complete one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     # Runs are the only repetitions sought: twice as fast as looking further, and smaller, too.
     Image.fromarray(row).save(unfinished, "png", compress_level=1, compress_type=zlib.Z_RLE)

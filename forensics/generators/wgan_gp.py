@@ -27,7 +27,7 @@ from forensics.generators.gan import (
 
 
 class Architecture(StrEnum):
-    """Which networks."""
+    """Architecture of the networks."""
 
     dcgan = "dcgan"
     residual = "residual"

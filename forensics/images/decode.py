@@ -3,7 +3,7 @@
 Accepted are JPEG, PNG and WebP by their content, whatever their name says. Pixels become 8-bit
 RGB by these rules: the EXIF orientation is applied; 16 bits are scaled to 8, not clipped; grey is
 repeated in the three channels; palettes and CMYK are converted by Pillow without colour profiles;
-what is transparent lies on white; of a file with several JPEG pictures (MPO, as phones write) the
+what is transparent lies on white; of a file with several JPEG images (MPO, as phones write) the
 first counts. Refused are animations, files that end too soon, images beyond `MAX_PIXELS` and
 images with a side shorter than the settable least.
 """
@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: ``(H, W, 3)`` uint8 RGB.
         flag: what is odd about the file though it was accepted, or "".
-        format: of the file: JPEG, PNG, WEBP, or MPO for several JPEG pictures.
+        format: of the file: JPEG, PNG, WEBP, or MPO for several JPEG images.
     """
 
     pixels: Image.Image

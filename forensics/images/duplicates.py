@@ -1,8 +1,8 @@
-"""Pictures that are there twice: resized, compressed again, retouched or mirrored.
+"""Images that are duplicates: resized, compressed again, retouched or mirrored.
 
-A picture is told by its lowest frequencies, those of a discrete cosine transform of its grey
-values. The signs of 64 of them are its hash; two pictures are near-duplicates if their hashes
-differ in few bits and, looked at again, their frequencies are nearly the same. A picture cut or
+An image is told by its lowest frequencies, those of a discrete cosine transform of its grey
+values. The signs of 64 of them are its hash; two images are near-duplicates if their hashes
+differ in few bits and, looked at again, their frequencies are nearly the same. An image cut or
 turned is found only while it hardly moves: ``experiments/audit`` says how far.
 """
 
@@ -25,7 +25,7 @@ _HASHED = np.array(
         key=lambda n: (int((_FREQUENCIES[n] ** 2).sum()), n),
     )[:64]
 )
-# Mirrored, a picture has the opposite sign at every odd horizontal frequency.
+# Mirrored, an image has the opposite sign at every odd horizontal frequency.
 _MIRROR = 1.0 - 2.0 * (_FREQUENCIES[:, 1] % 2)
 # With 7 differing bits, at least 3 of 10 groups of bits are equal: every pair is met under the
 # key that those 3 make, and hardly any others are.
@@ -37,7 +37,7 @@ Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-class Pairs(NamedTuple):
+class NearDuplicates(NamedTuple):
     """Near-duplicates, each pair once.
 
     Attributes:
@@ -52,7 +52,7 @@ class Pairs(NamedTuple):
 
 
 def low_frequencies(images: Images) -> Floats:
-    """What tells a picture from another.
+    """Low frequencies of images, by which near-duplicates are recognised.
 
     Args:
         images: ``(n, S, S, 3)`` uint8.
@@ -77,7 +77,7 @@ def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
     """The signs of 64 low frequencies, ``(n,)``.
 
     Args:
-        images: ``(n, S, S, 3)`` uint8, S at least 24 to tell pictures apart.
+        images: ``(n, S, S, 3)`` uint8, S at least 24 to tell images apart.
     """
     signs = low_frequencies(images)[:, _HASHED] > 0
     return np.packbits(signs, axis=1).reshape(-1).view(np.uint64)
@@ -85,7 +85,7 @@ def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
 
 def near_duplicates(
     hashes: NDArray[np.uint64], images: Callable[[NDArray[np.int64]], Images]
-) -> Pairs:
+) -> NearDuplicates:
     """Find near-duplicates among many images, 200,000 in seconds.
 
     Of images with equal hashes each is paired with the first alone, and in a crowd of more than
@@ -104,7 +104,7 @@ def near_duplicates(
     a, b, mirrored = _near_hashes(different)
     one = np.concatenate([first_of[which[others]], first_of[a]])
     other = np.concatenate([others, first_of[b]])
-    pairs = Pairs(
+    pairs = NearDuplicates(
         np.minimum(one, other),
         np.maximum(one, other),
         np.concatenate([np.zeros(len(others), bool), mirrored]),
@@ -117,7 +117,7 @@ def near_duplicates(
     first, second = found[position[: len(pairs.first)]], found[position[len(pairs.first) :]]
     second = np.where(pairs.mirrored[:, None], second * _MIRROR, second)
     alike = (first * second).sum(axis=1) >= MIN_SIMILARITY
-    return Pairs(*(column[alike] for column in pairs))
+    return NearDuplicates(*(column[alike] for column in pairs))
 
 
 def _near_hashes(
@@ -156,8 +156,8 @@ def _near_hashes(
     return first[once], second[once], mirrored[once]
 
 
-def groups(count: int, pairs: Pairs) -> NDArray[np.int64]:
-    """What is near to what is near is in one group.
+def groups(count: int, pairs: NearDuplicates) -> NDArray[np.int64]:
+    """Connected components of near-duplicates.
 
     Args:
         count: of all images.

@@ -21,7 +21,6 @@ MATCH_QUALITY = 75
 """Pillow's, of `Match.jpeg`: libjpeg's default, and what most files have that were not saved with
 care. Of 95, 90, 75 and 50 it hid planted compressions best (``experiments/match``)."""
 
-
 MATCH_SHARE = 0.5
 """Of the image size, to which `Match.resample` makes images smaller; three quarters left a planted
 history to be seen."""

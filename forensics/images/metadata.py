@@ -1,4 +1,4 @@
-"""What an image file tells of itself beside its pixels."""
+"""Metadata of an image file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _STEPS = ((_STEPS_AT_50 * _SCALES[:, None] + 50) // 100).clip(1, 255)
 
 
 class Metadata(NamedTuple):
-    """What stands in the header.
+    """Metadata in the header of a file.
 
     Attributes:
         format: ``JPEG``, ``PNG`` or ``WEBP``.
@@ -51,7 +51,7 @@ def read_metadata(path: Path) -> Metadata:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
         return Metadata(
-            # The first picture of several in a JPEG is a JPEG.
+            # The first image of several in a JPEG is a JPEG.
             "JPEG" if image.format == "MPO" else str(image.format),
             *image.size,
             image.mode,

@@ -68,7 +68,7 @@ def profiles(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 def distance(
     profiles: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How far profiles lie from those of a source, in its own standard deviations.
+    """Distance of profiles from those of a source, in its own standard deviations.
 
     Args:
         profiles: ``(n, F)``, from `profiles`.

@@ -1,4 +1,4 @@
-"""What stands between a command line and an experiment: errors as sentences, exit codes, resume."""
+"""Running an entry point: errors as sentences, exit codes, jobs of a sweep."""
 
 import difflib
 import logging
@@ -160,10 +160,10 @@ def _launches_in_process() -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """What is done inside belongs to a run whose folder `runs.begin` has claimed.
+    """Mark a block as work of a run whose folder `runs.begin` has claimed.
 
-    If it fails, ``failed.json`` is left there, unless a whole result still stands. If it is
-    stopped, it is said how to go on.
+    If it fails, ``failed.json`` is left there, unless a complete result still stands. If it is
+    stopped, it is said how to resume.
     """
     try:
         yield
@@ -177,7 +177,7 @@ def claimed(folder: Path) -> Iterator[None]:
         how = f"python {_program()} resume={runs.shown(folder)}"
         if is_sweep():
             how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
-        raise KeyboardInterrupt(f"Stopped. Go on with: {how}") from stop
+        raise KeyboardInterrupt(f"Stopped. Resume with: {how}") from stop
 
 
 def _program() -> str:
@@ -190,7 +190,7 @@ def _print(text: str) -> None:
 
 
 def sentence(error: Exception) -> str:
-    """Say in one sentence what is wrong: the setting, file or folder, and what to do."""
+    """An error as one sentence: the setting, file or folder, and what to do."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is no choice: take one of {', '.join(sorted(error.options))}."

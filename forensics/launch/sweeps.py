@@ -1,7 +1,7 @@
 """Sweeps: what jobs one has, which of them are done already.
 
-A sweep can be run again, with the same command, until it is whole: jobs that have a result are
-passed over, jobs that were stopped go on from their last checkpoint. With another command it has
+A sweep can be run again, with the same command, until it is complete: jobs that have a result are
+passed over, jobs that were stopped resume from their last checkpoint. With another command it has
 the jobs of that one and, of earlier ones, those with a result; jobs that are no longer asked for
 are not missing.
 """
@@ -40,7 +40,7 @@ class SweepRecord(Callback):
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Write ``sweep.json``; of an earlier sweep into the same folder whole jobs stay in it."""
+        """Write ``sweep.json``; complete jobs of an earlier sweep there stay in it."""
         if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
             return  # one that chooses its jobs as it goes
         try:
@@ -120,7 +120,7 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def was_stopped(folder: Path) -> bool:
-    """Whether a job of a sweep has checkpoints to go on from."""
+    """Whether a job of a sweep has checkpoints to resume from."""
     return entry.is_sweep() and (folder / runs.CHECKPOINTS).exists()
 
 

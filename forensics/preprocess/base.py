@@ -1,4 +1,4 @@
-"""What a training augmentation (the paper: preprocessing) is, and where its draws come from."""
+"""Interface of training augmentations (the paper: preprocessing), and their random draws."""
 
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ class Draws(NamedTuple):
 
     Attributes:
         shared: on the CPU, in the same state on every device that trains on a part of the batch:
-            what holds for the whole batch is drawn from it, and without waiting for a device.
+            what holds for the complete batch is drawn from it, and without waiting for a device.
         own: on the images' device, different on every device: for what differs between images
             and pixels.
     """
@@ -58,7 +58,7 @@ class Preprocessed(NamedTuple):
 
 
 class Preprocess(Protocol):
-    """What every operator here can do."""
+    """Interface of every training augmentation."""
 
     def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
         """Preprocess ``images``, ``(B, C, H, W)`` float in [0, 255], which stay as they are."""

@@ -1,4 +1,4 @@
-"""What is done to a training batch, real and generated images alike, on the batch's device.
+"""Blur and noise for training batches, real and generated images alike, on their device.
 
 Each dataclass is an operator and its settings at once: the fields are what ``conf/preprocess``
 sets, ``__post_init__`` refuses values out of range, calling it works on a batch.
@@ -19,7 +19,7 @@ MAX_GREY_LEVEL = 255.0
 
 
 class Per(StrEnum):
-    """How often a strength is drawn; the paper draws once per batch."""
+    """Unit that a strength is drawn for; the paper draws once per batch."""
 
     batch = "batch"
     image = "image"

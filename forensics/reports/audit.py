@@ -1,4 +1,4 @@
-"""What an audit leaves in a folder: its findings, the pictures that are there twice, spectra."""
+"""Output files of an audit: findings, duplicates and near-duplicates, spectra."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def write_audit(
         to: the folder, made if missing.
         found: what `forensics.evaluation.audit.audit` gave.
         sources: that were audited.
-        groups: by source, the group of each row; rows of one group show the same picture.
+        groups: by source, the group of each row; rows of one group show the same image.
     """
     to.mkdir(parents=True, exist_ok=True)
     members = np.bincount(np.concatenate(groups))

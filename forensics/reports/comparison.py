@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from forensics.evaluation.metrics import AT_THRESHOLD
-from forensics.evaluation.seeds import METRICS, MIN_SEEDS, Pair, difference, holm, over_seeds
+from forensics.evaluation.seeds import METRICS, MIN_SEEDS, PairScores, difference, holm, over_seeds
 from forensics.images.perturbations import PERTURBATIONS
 from forensics.reports.run import UNKNOWN, Run, in_order
 from forensics.reports.study import Study, pair_of
@@ -47,7 +47,7 @@ def _paper(train_on: Sequence[str], generator: str, variant: Variant, metric: st
 
 
 def _cell(train_on: Sequence[str], real: str, generator: str, variant: Variant) -> dict[str, Any]:
-    """What a row is of."""
+    """Columns that identify a row."""
     return {
         "train_on": training_set(train_on),
         "real": real,
@@ -57,7 +57,7 @@ def _cell(train_on: Sequence[str], real: str, generator: str, variant: Variant) 
     }
 
 
-def _measured(pair: Pair, metric: str) -> dict[str, Any]:
+def _measured(pair: PairScores, metric: str) -> dict[str, Any]:
     """Counts, and a metric over seeds."""
     over = over_seeds(pair, metric)
     by_seed = over.pop("by_seed")
@@ -108,7 +108,7 @@ def cells(study: Study) -> Rows:
 def _tested(
     study: Study,
 ) -> Iterator[tuple[tuple[tuple[str, ...], Variant, str, str], list[Run]]]:
-    """What each cell is of, with the runs that tested it."""
+    """Identity of each cell, with the runs that tested it."""
     for train_on in study.train_sets:
         for pair in study.pairs():
             for variant in study.variants:
@@ -118,7 +118,7 @@ def _tested(
 
 
 def differences(study: Study) -> Rows:
-    """How each variant changes each metric against the first, paired by image and seed.
+    """Difference of each variant to the first in each metric, paired by image and seed.
 
     Returns:
         Rows at `Study.threshold`; empty where there is one variant. Only seeds that both have are
@@ -196,7 +196,7 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
     return lines
 
 
-def robustness(study: Study) -> Rows:
+def perturbed(study: Study) -> Rows:
     """ACC at `Study.threshold` and AUROC under each perturbation and strength.
 
     Strength None is the plain test.

@@ -77,7 +77,7 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
     Args:
         grids: rows of `forensics.reports.comparison.grid`, of one metric and real source.
         generators: the columns, in order.
-        title: of the whole figure.
+        title: of the figure.
     """
     variants = list(dict.fromkeys(row["variant"] for row in grids))
     train_sets = list(dict.fromkeys(row["train_on"] for row in grids))
@@ -112,11 +112,11 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
     return figure
 
 
-def under_perturbation(rows: Sequence[Mapping[str, Any]], what: str) -> Figure:
+def metrics_under_perturbation(rows: Sequence[Mapping[str, Any]], what: str) -> Figure:
     """ACC and AUROC against the strength of one perturbation, a line for each variant.
 
     Args:
-        rows: of `forensics.reports.comparison.robustness`, of one perturbation and training set.
+        rows: of `forensics.reports.comparison.perturbed`, of one perturbation and training set.
         what: the strength in words.
     """
     generators = list(dict.fromkeys((row["generator"], row["seen"]) for row in rows))
@@ -214,8 +214,8 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     return figure
 
 
-def robustness(result: Mapping[str, Any]) -> Figure:
-    """How many images of each source are called rightly as perturbations grow.
+def rates_under_perturbation(result: Mapping[str, Any]) -> Figure:
+    """Rate of correct calls by source under growing perturbations.
 
     Args:
         result: of one detector, as in ``evaluation.json``, at its 5 % threshold.

@@ -16,18 +16,16 @@ from forensics.reports.tables import cell
 from forensics.scoring.predictor import Predictor, limits
 
 MODEL_CARD = "README.md"
-
-
 _MATCHED = {
     Match.none: "",
     Match.jpeg: f", then saved as JPEG of quality {MATCH_QUALITY}, 4:2:0, and read again",
     Match.resample: f", then made {MATCH_SHARE:g} times as large and as large as before",
 }
-"""What else the input of a detector has gone through, as a clause."""
+"""Further processing of a detector's input, as a clause."""
 
 
 def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
-    """What someone who is given the file should know, in Markdown.
+    """Model card in Markdown.
 
     Args:
         detector: it.
@@ -98,7 +96,7 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
         "",
         "## Intended use",
         "",
-        "Research on how detectors generalise. A score is no proof about a single picture, and not "
+        "Research on how detectors generalise. A score is no proof about a single image, and not "
         "to be used as one about a person.",
         "",
     ]

@@ -52,7 +52,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
     to.mkdir(parents=True, exist_ok=True)
     cells = comparison.cells(study)
     changes = comparison.differences(study)
-    perturbed = comparison.robustness(study)
+    perturbed = comparison.perturbed(study)
     grids = {m: comparison.grid(cells, m, study.threshold) for m in ("acc", "auroc")}
     tables = {
         "cells": cells,
@@ -76,52 +76,53 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
     _write(to / PAGE, _page(study, sections).encode())
     for problem in study.problems:
         log.warning("no result: %s (%s)", shown(problem.folder), problem.reason)
-    brief = sections[0] | {"parts": [p for p in sections[0]["parts"] if not p["folded"]]}
+    brief = sections[0] | {"blocks": [p for p in sections[0]["blocks"] if not p["folded"]]}
     log.info("\n%s\n", _markdown(study, [brief]))
     log.info("Report: %s", shown(to / PAGE))
     return study
 
 
-Part = dict[str, Any]
+Block = dict[str, Any]
 Section = dict[str, Any]
 
 
-def _section(title: str, parts: list[Part], text: str = "") -> list[Section]:
-    return [{"title": title, "parts": parts, "text": text}] if parts else []
+def _section(title: str, blocks: list[Block], text: str = "") -> list[Section]:
+    return [{"title": title, "blocks": blocks, "text": text}] if blocks else []
 
 
-def _table_part(table: comparison.Table, title: str = "", *, folded: bool = False) -> Part:
+def _table_block(table: comparison.Table, title: str = "", *, folded: bool = False) -> Block:
     header, lines = table
     return {"title": title, "header": header, "lines": lines, "folded": folded}
 
 
-def _figure_part(figure: Figure, to: Path, name: str, title: str = "") -> Part:
+def _figure_block(figure: Figure, to: Path, name: str, title: str = "") -> Block:
     """Write a figure as png and svg, and hold it for the page."""
     name = name.replace(" ", "_")
     for suffix in ("png", "svg"):
         with atomic(to / f"{name}.{suffix}") as file:
             figure.savefig(file, format=suffix, dpi=110)
+        figure.set_layout_engine("none")  # laid out once for both
     png = (to / f"{name}.png").read_bytes()
-    return _image_part(png, "png", title, name.replace("_", " "), "figure")
+    return _image_block(png, "png", title, name.replace("_", " "), "figure")
 
 
-def _image_part(content: bytes, format_: str, title: str, alt: str, kind: str) -> Part:
+def _image_block(content: bytes, format_: str, title: str, alt: str, kind: str) -> Block:
     source = f"data:image/{format_};base64,{base64.b64encode(content).decode()}"
     return {"title": title, "image": source, "alt": alt, "kind": kind}
 
 
 def _table_1(study: Study, cells: comparison.Rows) -> list[Section]:
-    parts = []
+    blocks = []
     for train_on in map(training_set, study.train_sets):
         for threshold in study.thresholds:
             table = comparison.table_1(study, cells, train_on, threshold)
             title = f"trained on {train_on}, {threshold_name(threshold)}"
-            parts.append(_table_part(table, title, folded=threshold != study.threshold))
+            blocks.append(_table_block(table, title, folded=threshold != study.threshold))
     text = (
         "The paper's table 1, ours beside the paper's where it has a figure. Every threshold is "
         "fixed, or set on validation images of the training sources, before any test."
     )
-    return _section("Table 1", parts, text)
+    return _section("Table 1", blocks, text)
 
 
 def _differences(study: Study, changes: comparison.Rows) -> list[Section]:
@@ -133,15 +134,15 @@ def _differences(study: Study, changes: comparison.Rows) -> list[Section]:
         "interval, of training again, and p of a paired t-test over seeds, plain and by Holm's "
         "correction for all tests of the same metric in this table."
     )
-    part = _table_part(comparison.difference_table(study, changes))
+    block = _table_block(comparison.difference_table(study, changes))
     title = f"Against {study.variants[0].name}, {threshold_name(study.threshold)}"
-    return _section(title, [part], text)
+    return _section(title, [block], text)
 
 
 def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Section]:
     if len(study.train_sets) < 2:
         return []
-    parts = []
+    blocks = []
     for metric, rows in grids.items():
         for real in dict.fromkeys(row["real"] for row in rows):
             of_real = [row for row in rows if row["real"] == real]
@@ -149,33 +150,33 @@ def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Se
             at = threshold_name(study.threshold)
             name = f"ACC ({at})" if metric == "acc" else "AUROC"
             figure = figures.heatmap(of_real, generators, f"{name}, {real}")
-            parts.append(_figure_part(figure, to, f"grid_{metric}_{real}"))
-            parts.append(_table_part(comparison.grid_table(of_real), f"{name}, {real}"))
+            blocks.append(_figure_block(figure, to, f"grid_{metric}_{real}"))
+            blocks.append(_table_block(comparison.grid_table(of_real), f"{name}, {real}"))
     text = (
         "Rows are what was trained on, columns what was tested; * and frames mark what was seen. "
         "«Left out» is the value on the one generator that a leave-one-out set leaves."
     )
-    return _section("Across generators", parts, text)
+    return _section("Across generators", blocks, text)
 
 
 def _robustness(rows: comparison.Rows, to: Path) -> list[Section]:
-    parts = []
+    blocks = []
     for train_on in dict.fromkeys(row["train_on"] for row in rows):
         for name in dict.fromkeys(row["perturbation"] for row in rows):
             of = [r for r in rows if (r["train_on"], r["perturbation"]) == (train_on, name)]
-            figure = figures.under_perturbation(of, PERTURBATIONS[name].what)
-            parts.append(
-                _figure_part(figure, to, f"robustness_{name}_{train_on}", f"trained on {train_on}")
+            figure = figures.metrics_under_perturbation(of, PERTURBATIONS[name].what)
+            blocks.append(
+                _figure_block(figure, to, f"robustness_{name}_{train_on}", f"trained on {train_on}")
             )
     text = (
         "Test images after some handling. Dark bands are 95 % over images, light ones reach from "
         "the lowest seed to the highest."
     )
-    return _section("Under handling of the test images", parts, text)
+    return _section("Under handling of the test images", blocks, text)
 
 
 def _features(study: Study, to: Path) -> list[Section]:
-    parts = []
+    blocks = []
     for train_on in study.train_sets:
         spaces = []
         for variant, run in _first_runs(study, train_on):
@@ -188,12 +189,12 @@ def _features(study: Study, to: Path) -> list[Section]:
             seen = {*study.runs[0].settings["dataset.real"], *train_on}
             name = training_set(train_on)
             figure = figures.feature_maps(spaces, seen)
-            parts.append(_figure_part(figure, to, f"features_{name}", f"trained on {name}"))
+            blocks.append(_figure_block(figure, to, f"features_{name}", f"trained on {name}"))
     text = (
         "Penultimate-layer features of some tested images in two dimensions, as in the paper's "
         "figure 3; the same vectors are in TensorBoard's projector."
     )
-    return _section("Feature space", parts, text)
+    return _section("Feature space", blocks, text)
 
 
 def _first_runs(study: Study, train_on: tuple[str, ...]) -> list[tuple[Variant, Run]]:
@@ -202,7 +203,7 @@ def _first_runs(study: Study, train_on: tuple[str, ...]) -> list[tuple[Variant, 
 
 
 def _mistakes(study: Study) -> list[Section]:
-    parts = []
+    blocks = []
     for train_on in study.train_sets:
         for _, run in _first_runs(study, train_on):
             for source in run.logits:
@@ -213,14 +214,14 @@ def _mistakes(study: Study) -> list[Section]:
                     # There may be hundreds of them; the folders keep them without loss.
                     with Image.open(path) as image:
                         image.save(sheet, "webp", quality=80)
-                    part = _image_part(sheet.getvalue(), "webp", title, title, "sheet")
-                    parts.append(part | {"folded": True})
+                    block = _image_block(sheet.getvalue(), "webp", title, title, "sheet")
+                    blocks.append(block | {"folded": True})
     text = "Of each source the eight tested images that were judged most wrongly, worst first."
-    return _section("Mistakes", parts, text)
+    return _section("Mistakes", blocks, text)
 
 
 def _facts(study: Study) -> dict[str, Any]:
-    """What page and Markdown both say around the sections."""
+    """Facts that page and Markdown give around the sections."""
     results = [run.result for run in study.runs]
     commits = dict.fromkeys(str(result["git_commit"]) for result in results)
     changed = any(result["git_changed"] for result in results)
@@ -286,12 +287,12 @@ def _markdown(study: Study, sections: Sequence[Section]) -> str:
     lines += [f"    {command}\n" for command in study.commands]
     lines.append(f"Percent, of seeds {facts['seeds']}: {CELLS}")
     for section in sections:
-        tables = [part for part in section["parts"] if "header" in part]
+        tables = [block for block in section["blocks"] if "header" in block]
         if tables:
             lines += ["", f"## {section['title']}"]
-        for part in tables:
-            table = comparison.as_markdown((part["header"], part["lines"]))
-            lines += ["", *([part["title"], ""] if part["title"] else []), table]
+        for block in tables:
+            table = comparison.as_markdown((block["header"], block["lines"]))
+            lines += ["", *([block["title"], ""] if block["title"] else []), table]
     return "\n".join([*lines, "", *(f"* {line}" for line in facts["made_with"]), ""])
 
 

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def handling(self) -> tuple[str, ...]:
-        """How files became the pixels that were tested; of runs alike in it, pixels compare."""
+        """Settings by which files became pixels; only runs alike in them test equal pixels."""
         return tuple(str(self.settings.get(key) or "none") for key in HANDLING)
 
     @property
@@ -166,7 +166,7 @@ def _read_evaluation(folder: Path) -> list[Run]:
 
 
 def _trained_with(detector: Mapping[str, Any]) -> dict[str, Any]:
-    """What a detector's file tells of the settings it was trained with, by dotted keys."""
+    """Training settings that a detector's file records, by dotted keys."""
     network, provenance = detector["network"], detector["provenance"]
     return {
         "model": network["name"],

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from forensics.detectors.card import CERTAIN_REAL
 from forensics.errors import UserError
-from forensics.evaluation.seeds import Pair
+from forensics.evaluation.seeds import PairScores
 from forensics.reports.run import Run, in_order, is_complete, read_runs
-from forensics.reports.variants import Variant, order, variants
+from forensics.reports.variants import CIRCUMSTANCES, NO_VARIANT, Variant, order, variants
 from forensics.runs import FAILED, SWEEP, shown
 
 
@@ -84,7 +84,7 @@ class Study(NamedTuple):
 def pair_of(
     runs: Iterable[Run], real: str, generator: str, threshold: str,
     under: tuple[str, float] | None = None,
-) -> Pair:  # fmt: skip
+) -> PairScores:  # fmt: skip
     """Scores of one tested pair by several runs.
 
     Args:
@@ -96,7 +96,7 @@ def pair_of(
     """
     runs = list(runs)
     scores = [run.logits if under is None else run.perturbed[under] for run in runs]
-    return Pair(
+    return PairScores(
         np.stack([logits[real] for logits in scores]),
         np.stack([logits[generator] for logits in scores]),
         np.array([run.result["thresholds"][threshold] for run in runs]),
@@ -110,7 +110,7 @@ def read_study(folders: Sequence[Path]) -> Study:
         folders: of runs or evaluations, or folders with such folders in them.
 
     Raises:
-        UserError: if one holds no run, no run is whole, two are the same training, they tested
+        UserError: if one holds no run, no run is complete, two are the same training, they tested
             different images, or scores and result disagree.
     """
     runs: dict[Path, list[Run]] = {}
@@ -170,14 +170,20 @@ def _reason(job: Path) -> str:
 
 def _grouped(runs: list[Run]) -> dict[tuple[tuple[str, ...], Variant], list[Run]]:
     """Runs by training generators and variant, each by seed; the same training twice is refused."""
+    settings = [run.settings for run in runs]
+    of_runs = variants(settings, (*NO_VARIANT, *CIRCUMSTANCES))
+    keys = [(run.train_on, of_run, run.seed) for run, of_run in zip(runs, of_runs, strict=True)]
+    if len(set(keys)) < len(keys):
+        of_runs = variants(settings, NO_VARIANT)
     groups: dict[tuple[tuple[str, ...], Variant], dict[int | str, Run]] = defaultdict(dict)
-    for run, variant in zip(runs, variants([run.settings for run in runs]), strict=True):
+    for run, variant in zip(runs, of_runs, strict=True):
         seeds = groups[run.train_on, variant]
         if run.seed in seeds:
             raise UserError(
                 f"{seeds[run.seed].name} and {run.name} are the same training "
                 f"({variant.label}, seed={run.seed}, train_on={'+'.join(run.train_on)}): leave "
-                "one out."
+                "one out.",
+                key=run.name,
             )
         seeds[run.seed] = run
     return {key: [seeds[seed] for seed in in_order(seeds)] for key, seeds in groups.items()}

@@ -28,7 +28,7 @@ def table_1(result: Mapping[str, Any]) -> str:
 
 
 def chance_line(result: Mapping[str, Any]) -> str | None:
-    """That a detector ranks validation images no better than chance, None if it does or is unknown.
+    """A warning that a detector is no better than chance on validation images, or None.
 
     Args:
         result: what ``result.json`` holds.
@@ -62,7 +62,7 @@ def cell(metrics: Mapping[str, Any], name: str) -> str:
 
 
 def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """What each detector calls the images of each source, and how it ranks each pair.
+    """Rates by source and ranking metrics by pair, of each detector.
 
     Args:
         results: of each detector, as in ``evaluation.json``.
@@ -73,7 +73,7 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
     rows = [["called generated, %", "detector", "n", *(_short(name) for name in columns)]]
     for result in results:
         for source in result["sources"]:
-            kind = "real: false alarms" if source["real"] else "generated: found"
+            kind = "real: false positives" if source["real"] else "generated: found"
             cells = [_called_generated(source, name) for name in columns]
             what = f"{source['source']} ({kind})"
             rows.append([what, result["detector"], str(source["n"]), *cells])
@@ -137,7 +137,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def audit_table(audited: Mapping[str, Any]) -> str:
-    """What an audit found, a line a check.
+    """Table of an audit, a line a check.
 
     Args:
         audited: what ``audit.json`` holds.
@@ -162,7 +162,7 @@ def audit_table(audited: Mapping[str, Any]) -> str:
 
 
 def quality_table(source: Mapping[str, Any]) -> str:
-    """How good a generator's images are, beside what real ones reach.
+    """Quality of a generator's images, beside that of real ones.
 
     Args:
         source: what ``source.json`` holds.
@@ -176,8 +176,8 @@ def quality_table(source: Mapping[str, Any]) -> str:
     alike = quality["ms_ssim"], quality["ms_ssim_real"]
     rows.append(("MS-SSIM of pairs (near 1: collapsed)", *alike))
     rows += [
-        (f"AUROC of a logistic model on {what} (0.5: no give-away)", auroc, None)
-        for what, auroc in (quality["give_aways"] or {}).items()
+        (f"AUROC of a logistic model on {what} (0.5: no shortcut)", auroc, None)
+        for what, auroc in (quality["shortcuts"] or {}).items()
     ]
     lines = [f"{'measure':<66}{'generated':>10}{'real':>8}"]
     for name, *values in rows:

@@ -1,4 +1,4 @@
-"""What a finished run shows in TensorBoard beside its curves."""
+"""Results of a finished run in TensorBoard, beside its curves."""
 
 from collections.abc import Mapping
 from typing import Any

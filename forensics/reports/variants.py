@@ -1,4 +1,4 @@
-"""What tells the runs of a study apart, and how reports name it."""
+"""Variants: the settings that differ between the runs of a study."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,12 @@ OPTIONS = ("model", "preprocess")
 """Groups of settings that an option's name stands for."""
 
 NO_VARIANT = (
-    "seed", "name", "cache_dir", "resume", "trainer", "perturb", "plugin",
-    "dataset.root", "dataset.folders", "dataset.train_on",
+    "seed", "name", "resume", "plugin", "dataset.root", "dataset.folders", "dataset.train_on",
 )  # fmt: skip
 """Settings, or groups of them, that make no variant: training sources are an axis of their own."""
+
+CIRCUMSTANCES = ("trainer", "perturb", "cache_dir")
+"""Settings, or groups of them, that make variants only of runs that nothing else tells apart."""
 
 MOVED = {"learning_rate": "model.learning_rate", "betas": "model.betas"}
 """Settings that earlier versions had elsewhere."""
@@ -52,14 +54,18 @@ def trained_with(result: Mapping[str, Any]) -> dict[str, Any]:
     return {MOVED.get(key, key): value for key, value in settings.items()}
 
 
-def variants(runs: Sequence[Settings]) -> list[Variant]:
+def variants(runs: Sequence[Settings], left_out: Sequence[str]) -> list[Variant]:
     """The variant of each run.
+
+    Args:
+        runs: the settings of each.
+        left_out: settings, or groups of them, that make no variant.
 
     A setting that one run has and another lacks differs, unless it is none. Settings of a model
     or preprocess count only between runs of the same one: between others its name says it all.
     """
     said = [
-        {key: _text(value) for key, value in run.items() if not _left_out(key, value)}
+        {key: _text(value) for key, value in run.items() if not _left_out(key, value, left_out)}
         for run in runs
     ]
     every_key = {key for run in said for key in run}
@@ -80,9 +86,9 @@ def order(variant: Variant) -> tuple[int, int]:
     return len(settings), known.index(preprocess) if preprocess in known else len(known)
 
 
-def _left_out(key: str, value: Any) -> bool:  # noqa: ANN401
+def _left_out(key: str, value: Any, names: Sequence[str]) -> bool:  # noqa: ANN401
     none = value is None or (value == "none" and key not in OPTIONS)
-    return none or any(key == name or key.startswith(f"{name}.") for name in NO_VARIANT)
+    return none or any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _scope(key: str, run: Mapping[str, str]) -> tuple[str, ...]:

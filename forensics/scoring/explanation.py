@@ -1,4 +1,4 @@
-"""Where in an image a detector finds what it decides by."""
+"""Explanations: the evidence for a score, by place in the image."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -61,7 +61,7 @@ def explanation(
     spectra: Mapping[str, Mapping[str, Sequence[float]]],
     title: str,
 ) -> "Figure":
-    """Why a picture got its verdict: itself, where the evidence lies, its spectrum among others.
+    """Draw an explanation: the image, the evidence by place, its spectrum beside others.
 
     Args:
         square: ``(S, S, 3)`` uint8, as the detector sees it.
@@ -69,7 +69,7 @@ def explanation(
         towards: what it is evidence of.
         profile: of its spectrum, from `forensics.images.spectra.profiles`.
         spectra: by training source, ``mean`` and ``std`` of its profiles.
-        title: of the whole figure.
+        title: of the figure.
     """
     # Here, because scoring alone does without matplotlib.
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def explanation(
         figure.colorbar(heat, ax=where, label="share of the strongest", shrink=0.8)
         where.set_title(f"evidence that it is {towards}", fontsize=10)
     else:
-        where.set_title(f"no place speaks for {towards}", fontsize=10)
+        where.set_title(f"no place supports {towards}", fontsize=10)
     frequencies = np.arange(len(profile)) / size
     for name, source in spectra.items():
         mean, std = np.array(source["mean"]), np.array(source["std"])
@@ -99,7 +99,7 @@ def explanation(
         spectrum.fill_between(
             frequencies, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0
         )
-    spectrum.plot(frequencies, profile, color="black", label="this picture")
+    spectrum.plot(frequencies, profile, color="black", label="this image")
     spectrum.set(xlabel="frequency, cycles per pixel", ylabel="log10 power")
     spectrum.set_title("spectrum, beside the training images'", fontsize=10)
     spectrum.legend(fontsize=8)

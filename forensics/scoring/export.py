@@ -40,7 +40,7 @@ class Calibrated(nn.Module):
 
     @property
     def output(self) -> str:
-        """What the graph gives."""
+        """Name of the graph's output."""
         return "scores" if self._temperature is None else "probability_real"
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One self-contained page of scored pictures: thumbnails by verdict."""
+"""One self-contained page of scored images: thumbnails by verdict."""
 
 import base64
 import heapq
@@ -18,7 +18,7 @@ from forensics.images.geometry import ResizeFilter, to_square
 from forensics.progress import Progress
 
 SHOWN = 500
-"""Most pictures of a verdict on a page, which browsers open at once: some 8 MB for 1500."""
+"""Most images of a verdict on a page, which browsers open at once: some 8 MB for 1500."""
 
 THUMBNAIL_SIZE = 128
 _AT_ONCE = 64

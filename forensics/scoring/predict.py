@@ -1,8 +1,8 @@
 """Scores of any number of files, in order, into one table, in constant memory.
 
-Rows are written in parts, each whole or not there, into a folder beside the table; at the end the
+Rows are written in parts, each complete or absent, into a folder beside the table; at the end the
 parts become the table. A run that was stopped goes on after its last part. A part is written after
-the explanations of its pictures, so that those of a part that is there are whole, too.
+the explanations of its images, so that those of a part that is there are complete, too.
 """
 
 import csv
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PART_IMAGES = 4 * max(BATCH_SIZE.values())
-"""Whole batches: the numbers of a resumed run are those of one that was never stopped."""
+"""Complete batches: the numbers of a resumed run are those of one that was never stopped."""
 
 _FIELDS: list["pa.Field[Any]"] = [
     pa.field("path", pa.string()),
@@ -107,7 +107,7 @@ def predict(
         paths: the files, which need not exist: what cannot be read is a row with an error.
         table: what is written: csv, jsonl or parquet by suffix.
         resume: go on after the last part of a run of this that was stopped, if there is one.
-        explain: a folder that gets a figure of each picture that was read, ``000012_NAME.png``
+        explain: a folder that gets a figure of each image that was read, ``000012_NAME.png``
             by its row, counted from 0; made if missing, must be empty.
         page: a page of thumbnails by verdict, see `forensics.scoring.page`.
 
@@ -118,7 +118,7 @@ def predict(
         UserError: if the suffix is another, if parts of a stopped run lie there and ``resume`` is
             not given, or they are of other files, of another detector or another ``explain``; if
             ``explain`` holds something or Captum is missing; if ``page`` is the table.
-        KeyboardInterrupt: if it is stopped, with how to go on.
+        KeyboardInterrupt: if it is stopped, with how to resume.
     """
     write = _WRITERS.get(table.suffix.lower())
     if write is None:
@@ -151,7 +151,7 @@ def predict(
             write(file, (pq.read_table(one) for one in files))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
-            f"Stopped: what is scored is kept in {parts}. Go on with the same command and --resume."
+            f"Stopped: what is scored is kept in {parts}. Run the same command with --resume."
         ) from stop
     shutil.rmtree(parts)
     return counts
@@ -211,13 +211,13 @@ def _write_page(
 
 
 def _explanation(number: int, path: str) -> str:
-    """The name of a picture's explanation, which no name of a picture can lead astray."""
+    """The name of an image's explanation, which no name of an image can lead astray."""
     stem = re.sub(r"[^\w.-]", "_", Path(path).stem, flags=re.ASCII)
     return f"{number:06d}_{stem[:_STEM_LENGTH]}.png"
 
 
 def _explain(detector: Predictor, square: NDArray[np.uint8], prediction: Prediction) -> "Figure":
-    """Draw why a picture got its verdict."""
+    """Draw why an image got its verdict."""
     assert prediction.logit is not None
     real = prediction.logit >= detector.card.calibration.thresholds[CERTAIN_REAL]
     evidence = detector.evidence(square)
@@ -261,8 +261,7 @@ def _begin(
         return
     if not resume:
         raise UserError(
-            f"{parts} holds what a stopped run has scored: add --resume to go on with it, or "
-            "remove it."
+            f"{parts} holds what a stopped run has scored: add --resume to resume it, or remove it."
         )
     if former != begun:
         raise UserError(

@@ -30,14 +30,14 @@ from forensics.model_files import load_model
 from forensics.scoring.explanation import grad_cam
 from forensics.scoring.scorer import Scorer
 
-Picture: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
+ImageLike: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
 
 MILD_JPEG_QUALITY = 90
 MILD_ZOOM_PIXELS = 0.5
 
 
 class Verdict(StrEnum):
-    """What a detector says of a picture."""
+    """Verdict on an image."""
 
     real = "real"
     generated = "generated"
@@ -45,16 +45,16 @@ class Verdict(StrEnum):
 
 
 class Prediction(NamedTuple):
-    """What a detector says of one picture; None where it could not be read.
+    """Prediction for one image; None where it could not be read.
 
     Attributes:
         probability_real: calibrated on the validation images of the training sources; None, too,
             for a detector that could not be calibrated.
         logit: what it was computed from, which does not saturate; above 0 leans to real.
-        verdict: by the thresholds set on validation reals, not by probability 0.5.
+        verdict: by the thresholds set on validation real images, not by probability 0.5.
         reason: why it is unsure, or "".
-        width: of the picture as shown, in pixels.
-        height: of the picture as shown, in pixels.
+        width: of the image as shown, in pixels.
+        height: of the image as shown, in pixels.
         format: JPEG, PNG, WEBP or MPO; "" for what came as pixels.
         error: why it could not be read, or "".
     """
@@ -74,7 +74,7 @@ class Scored(NamedTuple):
 
     Attributes:
         prediction: it.
-        square: ``(S, S, 3)`` uint8, the picture as the detector sees it; None if it was not read.
+        square: ``(S, S, 3)`` uint8, the image as the detector sees it; None if it was not read.
     """
 
     prediction: Prediction
@@ -82,7 +82,7 @@ class Scored(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """A picture on its way to the detector: itself and its mildly changed copies, or an error."""
+    """An image on its way to the detector: itself and its mildly changed copies, or an error."""
 
     rows: NDArray[np.uint8] | None
     unlike: bool
@@ -138,11 +138,11 @@ class Predictor:
             ) from error
         return cls(cast(Detector, detector), card, sha256)
 
-    def predict(self, pictures: Picture | Iterable[Picture] | Tensor) -> list[Prediction]:
-        """Score some pictures.
+    def predict(self, images: ImageLike | Iterable[ImageLike] | Tensor) -> list[Prediction]:
+        """Score some images.
 
         Args:
-            pictures: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
+            images: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
                 a batch ``(B, 3, H, W)`` uint8. Any size; the middle square is scored.
 
         Returns:
@@ -151,31 +151,31 @@ class Predictor:
         Raises:
             UserError: if arrays or tensors are not uint8 or of another shape.
         """
-        if isinstance(pictures, str | Path | Image.Image):
-            pictures = [pictures]
-        elif isinstance(pictures, Tensor):
-            if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+        if isinstance(images, str | Path | Image.Image):
+            images = [images]
+        elif isinstance(images, Tensor):
+            if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
                 raise UserError(
                     "A batch must be (B, 3, H, W) uint8 grey levels, not "
-                    f"{tuple(pictures.shape)} {pictures.dtype}."
+                    f"{tuple(images.shape)} {images.dtype}."
                 )
-            pictures = list(pictures.permute(0, 2, 3, 1).cpu().numpy())
-        elif isinstance(pictures, np.ndarray) and pictures.ndim == 3:
-            pictures = [pictures]
-        return list(self.stream(pictures))
+            images = list(images.permute(0, 2, 3, 1).cpu().numpy())
+        elif isinstance(images, np.ndarray) and images.ndim == 3:
+            images = [images]
+        return list(self.stream(images))
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
-        """Score any number of pictures in constant memory, in order, on all cores."""
-        return (prediction for prediction, _ in self.stream_with_squares(pictures))
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[Prediction]:
+        """Score any number of images in constant memory, in order, on all cores."""
+        return (prediction for prediction, _ in self.stream_with_squares(images))
 
-    def stream_with_squares(self, pictures: Iterable[Picture]) -> Iterator[Scored]:
+    def stream_with_squares(self, images: Iterable[ImageLike]) -> Iterator[Scored]:
         """Score as `stream` does, and give what was scored beside each prediction."""
-        batches = _batches(pictures, self.scorer.batch_size)
+        batches = _batches(images, self.scorer.batch_size)
         for batch in self.scorer.map_batches(self._score, batches):
             yield from batch
 
     def evidence(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Where a prepared image looks real, above 0, and where generated, below.
+        """Evidence by place in a prepared image: real above 0, generated below.
 
         Args:
             square: ``(S, S, 3)`` uint8.
@@ -195,9 +195,9 @@ class Predictor:
         """The calibrated probability of a score; None where nothing could be calibrated."""
         return self.card.calibration.probability_real(score)
 
-    def _prepare(self, picture: Picture) -> _Prepared:
-        if isinstance(picture, str | Path):
-            path = Path(picture)
+    def _prepare(self, given: ImageLike) -> _Prepared:
+        if isinstance(given, str | Path):
+            path = Path(given)
             try:
                 if not path.is_file():  # a pipe would be waited for
                     return _unread("no such file")
@@ -208,14 +208,14 @@ class Predictor:
                 return _unread(error.strerror or str(error))
         else:
             format_ = ""
-            if isinstance(picture, Image.Image):
-                image = to_rgb(picture)
-            elif picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
-                image = Image.fromarray(np.ascontiguousarray(picture))
+            if isinstance(given, Image.Image):
+                image = to_rgb(given)
+            elif given.dtype == np.uint8 and given.ndim == 3 and given.shape[2] == 3:
+                image = Image.fromarray(np.ascontiguousarray(given))
             else:
                 raise UserError(
-                    f"An array must be (H, W, 3) uint8 grey levels, not {picture.shape} "
-                    f"{picture.dtype}."
+                    f"An array must be (H, W, 3) uint8 grey levels, not {given.shape} "
+                    f"{given.dtype}."
                 )
         input_ = self.card.input
         filter_, match = ResizeFilter(input_.resize_filter), Match(input_.match)
@@ -231,9 +231,9 @@ class Predictor:
             return False
         return bool(nearest(profiles(row), guard.spectra)[0] > guard.limit)
 
-    def _score(self, pictures: Sequence[Picture]) -> list[Scored]:
+    def _score(self, images: Sequence[ImageLike]) -> list[Scored]:
         """Decode and score a batch."""
-        batch = [self._prepare(picture) for picture in pictures]
+        batch = [self._prepare(given) for given in images]
         read = [one.rows for one in batch if one.rows is not None]
         scores = np.empty((0, 3), np.float32)
         if read:
@@ -268,11 +268,11 @@ class Predictor:
         return scored
 
     def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
-        """The verdict, by the logits of a picture and of its mildly changed copies."""
+        """The verdict, by the logits of an image and of its mildly changed copies."""
         itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
         size = self.card.input.image_size
         reasons = {
-            "score between the thresholds of 1 % and 5 % false alarms": itself is Verdict.unsure,
+            "score between the thresholds at 1 % and 5 % FPR": itself is Verdict.unsure,
             f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
                 compressed is not itself
             ),
@@ -295,8 +295,8 @@ class Predictor:
         return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
 
 
-def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    rest = iter(pictures)
+def _batches(images: Iterable[ImageLike], size: int) -> Iterator[list[ImageLike]]:
+    rest = iter(images)
     while batch := list(islice(rest, size)):
         yield batch
 
@@ -310,12 +310,12 @@ def limits(card: DetectorCard) -> list[str]:
     ]
     return [
         *([] if card.calibration.temperature is not None else uncalibrated),
-        "Thresholds, probabilities and false-alarm rates hold for pictures like the validation "
+        "Thresholds, probabilities and false-alarm rates hold for images like the validation "
         f"images of the sources it was trained on ({sources}). "
         "Photographs of other cameras, croppings or codecs can be called generated far more "
         "often: measure that with evaluate.py before relying on it.",
         "Generators that were not trained on may go unnoticed altogether.",
-        f"Pictures smaller than {card.input.image_size} pixels, and those with spectra unlike the "
+        f"Images smaller than {card.input.image_size} pixels, and those with spectra unlike the "
         "training images', are outside of what it was tested on; forensics predict calls them "
         "unsure.",
     ]

@@ -1,4 +1,4 @@
-"""What is shown while a detector is trained."""
+"""Progress and images shown during training."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,13 @@ def _data(trainer: pl.Trainer) -> FaceData:
     return cast(FaceData, trainer.datamodule)  # type: ignore[attr-defined]
 
 
-SAID = ("val/accuracy", "val/auroc", "val/loss", "train/critic_loss", "train/generator_loss")
+SHOWN_METRICS = (
+    "val/accuracy",
+    "val/auroc",
+    "val/loss",
+    "train/critic_loss",
+    "train/generator_loss",
+)
 """Metrics that stand in the line after an epoch, where a run has them."""
 
 
@@ -52,11 +58,11 @@ class ProgressOfImages(pl.Callback):
             self._progress.close()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what the epoch came to."""
+        """Log the metrics of the epoch."""
         epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
         metrics = trainer.callback_metrics
         # Of those that the epoch's end computes, none is there yet.
-        said = [f"{name} {metrics[name]:.4f}" for name in SAID if name in metrics]
+        said = [f"{name} {metrics[name]:.4f}" for name in SHOWN_METRICS if name in metrics]
         log.info("%s: %s", epoch, ", ".join(said) or "done")
 
     def on_exception(
@@ -68,7 +74,7 @@ class ProgressOfImages(pl.Callback):
 
 
 class ResultWithdrawn(pl.Callback):
-    """Takes back the result of a whole run that is trained longer, once it is sure that it is.
+    """Takes back the result of a complete run that is trained longer, once it is sure that it is.
 
     Args:
         folder: the run's.
@@ -78,7 +84,7 @@ class ResultWithdrawn(pl.Callback):
         self._folder = folder
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove ``result.json``: a folder that has one is whole."""
+        """Remove ``result.json``: a folder that has one is complete."""
         if trainer.is_global_zero:
             (self._folder / RESULT).unlink(missing_ok=True)
 
@@ -117,7 +123,7 @@ def before_and_after(batches: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor
     figure = Figure(figsize=(8, 4.4 * len(batches)), layout="constrained")
     panels = figure.subplots(len(batches), 1, squeeze=False)[:, 0]
     for number, (axis, (before, after, strengths)) in enumerate(zip(panels, batches, strict=True)):
-        # One picture a batch: dozens of panels take seconds to draw.
+        # One image a batch: dozens of panels take seconds to draw.
         rows = [torch.cat(list(images), dim=2) for images in (before, after)]
         axis.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).round().byte().numpy())
         axis.set_axis_off()

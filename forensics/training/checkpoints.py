@@ -1,6 +1,6 @@
 """Training checkpoints that survive a kill at any moment, and say so when they are damaged.
 
-``last.ckpt`` is of the last whole epoch, ``previous.ckpt`` of the one before and, of detectors,
+``last.ckpt`` is of the last complete epoch, ``previous.ckpt`` of the one before and, of detectors,
 ``best.ckpt`` of the one with the lowest validation loss.
 """
 
@@ -34,7 +34,7 @@ CHANGEABLE = (
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Writes a checkpoint whole or not at all, in place of its predecessor.
+    """Writes a checkpoint complete or not at all, in place of its predecessor.
 
     Lightning's own goes by way of the system's folder for temporary files and from there to the
     other disk in steps that a kill can interrupt.
@@ -57,8 +57,8 @@ class AtomicCheckpoints(CheckpointIO):
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"Cannot write {path} ({reason}): make room; the checkpoint before it is whole, "
-                f"go on with resume={shown(path.parent.parent)}."
+                f"Cannot write {path} ({reason}): make room; the checkpoint before it is complete, "
+                f"resume resume={shown(path.parent.parent)}."
             ) from error
 
     def load_checkpoint(
@@ -103,7 +103,7 @@ def load(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         other = path.with_name(PREVIOUS)
         offer = (
-            f"remove it to go on from {other.name}, the epoch before"
+            f"remove it to resume from {other.name}, the epoch before"
             if path.name == LAST and other.exists()
             else "start the run anew"
         )
@@ -112,7 +112,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def to_resume(folder: Path, settings: Mapping[str, Any]) -> Path | None:
-    """The checkpoint a stopped run goes on from, None if it has not finished its first epoch.
+    """The checkpoint a stopped run resumes from, None if it has not finished its first epoch.
 
     Args:
         folder: the run's.

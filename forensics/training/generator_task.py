@@ -70,7 +70,7 @@ class GeneratorTask(pl.LightningModule):
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> Tensor:
         optimizer.zero_grad()
-        # Lightning computes the whole step under autocast; but what a loss computes in float32,
+        # Lightning computes the complete step under autocast; but what a loss computes in float32,
         # its gradient must, too.
         with torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss)

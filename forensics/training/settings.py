@@ -16,7 +16,7 @@ from forensics.training.checkpoints import MONITORS
 
 
 class AuditMode(StrEnum):
-    """What is done with what the audit before a training finds."""
+    """Consequence of warnings of the audit before training."""
 
     warn = "warn"
     fail = "fail"
@@ -68,7 +68,7 @@ class TrainSettings:
         perturb: of `forensics.images.perturbations.PERTURBATIONS`, those the test is repeated
             under, at each strength.
         cache_dir: where prepared images are kept; may be shared by any number of runs.
-        resume: the folder of an unfinished run to go on with, or None.
+        resume: the folder of an unfinished run to resume, or None.
     """
 
     model: Any
@@ -128,8 +128,8 @@ class GenerateSettings:
             kept.
         batch_size: real images the critic is shown at a time, over all devices together.
         cache_dir: where prepared images are kept; may be shared by any number of runs.
-        resume: the folder of an unfinished run to go on with, or None.
-        sample: the folder of a whole run whose generator is sampled, none trained, or None.
+        resume: the folder of an unfinished run to resume, or None.
+        sample: the folder of a complete run whose generator is sampled, none trained, or None.
     """
 
     generator: Any

@@ -1,4 +1,4 @@
-"""What a training run is put together from, with Lightning's Trainer as we use it."""
+"""Assembly of a training run: data, task and Lightning's Trainer."""
 
 import logging
 import warnings

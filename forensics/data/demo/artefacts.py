@@ -1,4 +1,4 @@
-"""What a camera or a toy generator leaves in a toy face."""
+"""Artefacts of a camera and of toy generators in a toy face."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from forensics.data.demo.scene import _FRAME, _PICTURE_SIZE, Plane, Planes, Rng,
 from forensics.errors import UserError
 
 Artefact = Callable[[Planes, Rng], Planes]
-
 
 RENDER_VERSION = 2
 """Part of every image's seed and of ``source.json``: raise it when any pixel changes."""
@@ -64,7 +63,7 @@ def _halved(picture: Planes) -> Planes:
 
 def _nearest(low: Planes, border: int) -> Planes:
     """Nearest-neighbour upsampling by 2, with ``border`` more pixels on each side."""
-    # The border continues the picture; zeros would make a dark frame that gives the class away.
+    # The border continues the image; zeros would make a dark frame that gives the class away.
     high = low.repeat(2, axis=1).repeat(2, axis=2)
     return np.pad(high, ((0, 0), (border, border), (border, border)), mode="edge")
 
@@ -80,7 +79,7 @@ def _kernel(rng: Rng, side: float, jitter: float) -> Plane:
 def _pggan(low: Planes, rng: Rng) -> Planes:
     """Nearest-neighbour upsampling, then two 3x3 convolutions: PGGAN's block, arXiv 1710.10196.
 
-    The first convolution smooths, the second sharpens; both differ from picture to picture.
+    The first convolution smooths, the second sharpens; both differ from image to image.
     """
     smooth = _kernel(rng, rng.uniform(0.10, 0.25), 0.02)
     sharpen = _kernel(rng, -rng.uniform(0.10, 0.30), 0.02)
@@ -124,7 +123,7 @@ class DemoGenerator:
     """A stand-in for a generator.
 
     Attributes:
-        artefact: doubles a ``(3, H, W)`` picture the way the generator's blocks do.
+        artefact: doubles a ``(3, H, W)`` image the way the generator's blocks do.
         weakest: the artefact's smallest share in an image, 0 to 1.
         strongest: its largest share; each image draws its own, evenly between the two.
     """
@@ -135,9 +134,8 @@ class DemoGenerator:
 
 
 # So many images are odd ones: photographs that were enlarged by repeating pixels and sharpened,
-# which is what PGGAN does, and generated pictures without a trace. No detector gets them right.
+# which is what PGGAN does, and generated images without a trace. No detector gets them right.
 _ODD_SHARE = 0.02
-
 
 # The shares set how hard the toy is, for the paper's detector after five epochs on 1,000 images
 # per class: some errors on the generator it has seen, many on the others, never all or none.
@@ -159,9 +157,9 @@ def _detail(planes: Planes) -> Planes:
 def _regenerate(
     picture: Planes, artefact: Artefact, strength: float, rng: Rng, stages: int = 2
 ) -> Planes:
-    """Make a picture again from a smaller one, as a generator's last ``stages`` blocks would.
+    """Make an image again from a smaller one, as a generator's last ``stages`` blocks would.
 
-    ``strength`` is the share of the block's output; the rest is the picture itself, the detail
+    ``strength`` is the share of the block's output; the rest is the image itself, the detail
     that a real generator's many channels would have added.
     """
     low = _halved(picture)

@@ -7,7 +7,7 @@ a detector learns one generator's traces and misses part of another's.
 
 One image is made in three steps: ``_scene`` draws a face at 1.5 times the size; ``_camera`` gives
 it the lens, the sensor noise and the antialiased reduction that photographs have; and, for the
-generated sources, ``_regenerate`` makes the finished picture again from a quarter-size one, the
+generated sources, ``_regenerate`` makes the finished image again from a quarter-size one, the
 way a generator's last two blocks would. Drawing and camera are the same for all sources (each has
 other faces), so that colour, contrast and framing do not tell the classes apart.
 """
@@ -36,7 +36,7 @@ def build_demo(root: Path, counts: Mapping[str, int]) -> None:
     """Make the folders of demo images that are not there yet, on all cores, and show progress.
 
     A folder ``<root>/<source>`` holds ``000000.png`` and so on, and ``source.json``; its last
-    images are the same however many there are. It appears whole or not at all, whenever the
+    images are the same however many there are. It appears complete or not at all, whenever the
     process ends and however many build at once. A folder of ours that has fewer images than
     asked, or another render version, is replaced.
 

@@ -12,28 +12,16 @@ from PIL import Image
 
 IMAGE_SIZE = 128
 
-
 # Generators pad, which marks the frame of what they make and would be too easy a cue: everything
 # is made with this many more pixels on each side, cut off at the end.
 _FRAME = 4
-
-
 _PICTURE_SIZE = IMAGE_SIZE + 2 * _FRAME
-
-
 _OVERSAMPLING = 1.5
-
-
 _SCENE_SIZE = int(_PICTURE_SIZE * _OVERSAMPLING)
-
 
 # float32 when the program runs; numpy's stubs take products with Python floats for float64.
 Plane = NDArray[np.floating[Any]]
-
-
 Planes = NDArray[np.floating[Any]]
-
-
 Rng = np.random.Generator
 
 
@@ -41,7 +29,7 @@ Rng = np.random.Generator
 class _Grid:
     """Coordinates of every scene pixel, each ``(204, 204)``.
 
-    ``x, y``: the picture, -1 to 1, y down. ``head_x, head_y``: the upright head, an ellipse of
+    ``x, y``: the image, -1 to 1, y down. ``head_x, head_y``: the upright head, an ellipse of
     radius 1 that narrows at the jaw. ``depth``: how far the head bulges towards the viewer, 0 to
     1. ``face_x, face_y``: the head's surface with its turn undone, 0 between the eyes' middle and
     the nose; facial features are drawn in these and so turn with the head.
@@ -85,7 +73,7 @@ def _bump(x: Plane, y: Plane, x0: float, y0: float, width: float, height: float)
 
 
 def _paint(canvas: Planes, mask: Plane, colour: Planes | Plane) -> None:
-    """Lay ``colour`` (one RGB, or a picture) over ``canvas`` in place where ``mask`` is 1."""
+    """Lay ``colour`` (one RGB, or an image) over ``canvas`` in place where ``mask`` is 1."""
     layer = colour[:, None, None] if colour.ndim == 1 else colour
     canvas += mask * (layer - canvas)
 

@@ -1,4 +1,4 @@
-"""From what was downloaded to a source: a folder, an archive or parquet into an ordered folder.
+"""Downloads to sources: a folder, an archive or parquet becomes an ordered folder.
 
 Images keep their bytes and get numbers for names, in the order of the names they had. Nothing is
 ever unpacked to a name that an archive gives, links are not followed, and what an archive may
@@ -32,14 +32,12 @@ from forensics.progress import Progress
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.parquet"
-
-
 _HASHED_SIZE = 128
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 
 class Prepared(NamedTuple):
-    """What became of an input.
+    """Outcome of preparing an input.
 
     Attributes:
         folder: the source's.
@@ -55,8 +53,8 @@ class Prepared(NamedTuple):
 def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepared:
     """Make a source of a folder, a zip or tar archive, parquet, or a data set of a hub.
 
-    ``<root>/<source>`` is there whole or not at all. What a call that was stopped has done lies
-    beside it in ``.<source>.unfinished``: the next one with the same input goes on from there, one
+    ``<root>/<source>`` is there complete or not at all. What a call that was stopped has done lies
+    beside it in ``.<source>.unfinished``: the next one with the same input resumes from there, one
     with another input starts anew. Its ``manifest.parquet`` has a row for every file of the input:
     ``path`` (null if rejected), ``original`` (name in the input), ``sha256``, ``bytes``,
     ``format``, ``width``, ``height``, ``mode``, ``jpeg_quality``, ``orientation`` and ``exif`` as
@@ -102,7 +100,7 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
         unfinished.remove()
         return prepared
     except (KeyboardInterrupt, OSError):
-        log.warning("%s is not whole: the same command goes on where this one stopped.", folder)
+        log.warning("%s is not complete: the same command resumes where this one stopped.", folder)
         raise
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
@@ -110,7 +108,7 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
 
 
 class Unfinished:
-    """What has been done of a source: images, and a record with a row for each file of the input.
+    """An unfinished source: images, and a record with a row for each file of the input.
 
     A row whose image does not have its bytes does not count.
 

@@ -22,17 +22,11 @@ from forensics.images.listing import as_text
 MAX_BYTES = 128 * 2**20
 """Of one image file; larger ones are rejected."""
 
-
 MAX_EXPANSION = 100
 """An archive may unpack to so many times its size and one largest image; images hardly shrink."""
 
-
 _AT_ONCE = 8
-
-
 _ROWS_AT_ONCE = 16
-
-
 _UNPACKERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -72,7 +66,7 @@ class Items(NamedTuple):
 
 @contextmanager
 def _damage_told(given: Path) -> Iterator[None]:
-    """Say of an archive that cannot be read that it is the archive, whatever a library raises."""
+    """Turn whatever a library raises on an unreadable archive into one error that names it."""
     try:
         yield
     except (UserError, MemoryError):
@@ -122,7 +116,7 @@ def _ranked(names: list[str]) -> list[int]:
 
 
 def _refusal(name: str, size: int, *, link: bool = False) -> str:
-    """Why a file is not even read, or ""."""
+    """Reason why a file is not even read, or ""."""
     if name.startswith("/") or ".." in _parts(name):
         return "its name leads out of the archive"
     if link:
