@@ -41,11 +41,6 @@ SIZE = 16
 """Height and width of the tests' images in pixels: four convolutions halve it to 1."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long: at the end of a parallel run one core would wait for another."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 def write_images(folder: Path, count: int, seed: int = 0, size: int = SIZE) -> list[Path]:
     """Write seeded noise as ``000.png`` and so on; no two images are alike."""
     folder.mkdir(parents=True, exist_ok=True)
