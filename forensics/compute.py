@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class Precision(StrEnum):
-    """In which numbers a network is trained and scores."""
+    """Numeric precision of training and scoring."""
 
     auto = "auto"
     fp32 = "fp32"

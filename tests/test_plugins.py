@@ -183,6 +183,20 @@ def test_a_resumed_run_asks_for_its_module_and_imports_none_by_itself(
 
 
 class TestRefused:
+    @pytest.mark.parametrize(
+        ("given", "key"),
+        [
+            (["model=mean_colour", "patience=1"], "patience"),
+            (["model=reconstruction", "monitor=val/auroc", "dataset.train_on=[]"], "monitor"),
+        ],
+    )
+    def test_an_epoch_chosen_by_a_metric_that_the_run_lacks(
+        self, module: str, run: Run, given: list[str], key: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(f"plugin={module}", *given) == 1
+        (said,) = capfd.readouterr().err.strip().splitlines()
+        assert said.startswith(f"{key} must")
+
     def test_a_module_that_is_not_there(self, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
         assert run("plugin=nowhere", "model=log_spectrum") == 1
         assert re.search(r"plugin=nowhere cannot be used .*nowhere", capfd.readouterr().err)

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from forensics import runs
+from forensics import checks, runs
 from forensics.compute import in_bfloat16
 from forensics.data.datamodule import FaceData
 from forensics.data.faces import Faces
@@ -35,7 +35,8 @@ def assemble_detector(
         callbacks: more than the usual ones.
 
     Raises:
-        UserError: if a source is missing or unusable, or a device is not there.
+        UserError: if a source is missing or unusable, a device is not there, or the run will not
+            have the metric that is to choose the epoch.
     """
     pl.seed_everything(settings.seed, verbose=False)
     data = FaceData(
@@ -47,7 +48,8 @@ def assemble_detector(
     )
     detector = settings.detector.build(settings.dataset.image_size, pretrained=True)
     settings.dataset.check_classes(one_class=detector.one_class)
-    untrained = detector.optimizer() is None  # all epochs are alike, and there may be no loss
+    trained = detector.optimizer() is not None  # if not, all epochs are alike, without a loss
+    _check_choice(settings, trained=trained)
     task = DetectorTask(
         detector,
         settings.seed,
@@ -59,7 +61,7 @@ def assemble_detector(
         settings.max_epochs,
         folder,
         [
-            *checkpoints.callbacks(folder, best_by=None if untrained else settings.monitor),
+            *checkpoints.callbacks(folder, best_by=settings.monitor if trained else None),
             *_early_stopping(settings),
             ProgressOfImages(),
             PreprocessGrid(),
@@ -69,6 +71,15 @@ def assemble_detector(
     )
     data.setup()  # last, because it takes long and the others may refuse
     return data, task, trainer
+
+
+def _check_choice(settings: TrainSettings, *, trained: bool) -> None:
+    """Refuse a choice of epoch by a metric that the run will not have."""
+    by_gradient = "be null for a detector that is not trained by gradient"
+    checks.require(trained or settings.patience is None, "patience", settings.patience, by_gradient)
+    measured = settings.monitor != "val/auroc" or bool(settings.dataset.train_on)
+    both_classes = "be val/loss without generators to train on"
+    checks.require(measured or not trained, "monitor", settings.monitor, both_classes)
 
 
 def _early_stopping(settings: TrainSettings) -> list[pl.Callback]:

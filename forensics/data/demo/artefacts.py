@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from forensics.data.demo.scene import _FRAME, _PICTURE_SIZE, Plane, Planes, Rng, _colour, _scene
+from forensics.data.demo.scene import FRAME, FRAMED_SIZE, Plane, Planes, Rng, colour_of, draw_scene
 from forensics.errors import UserError
 
 Artefact = Callable[[Planes, Rng], Planes]
@@ -33,13 +33,13 @@ def _camera(scene: Planes, rng: Rng) -> Planes:
     White balance and tone curve, lens blur, shot and read noise of varied strength, and the
     antialiased reduction that CelebA-HQ's images went through.
     """
-    gains = _colour(*(rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)))
+    gains = colour_of(*(rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)))
     exposed = np.clip(scene * gains[:, None, None], 0, 1) ** np.float32(rng.uniform(0.85, 1.15))
     seen = _to_planes(_to_image(exposed).filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.9))))
     read, shot = rng.uniform(0.008, 0.016), rng.uniform(0.015, 0.035)
     noise = rng.standard_normal(seen.shape, dtype=np.float32)
     noisy = seen + noise * np.sqrt(read**2 + shot**2 * seen)
-    size = (_PICTURE_SIZE, _PICTURE_SIZE)
+    size = (FRAMED_SIZE, FRAMED_SIZE)
     return _to_planes(_to_image(noisy).resize(size, Image.Resampling.LANCZOS))
 
 
@@ -70,7 +70,7 @@ def _nearest(low: Planes, border: int) -> Planes:
 
 def _kernel(rng: Rng, side: float, jitter: float) -> Plane:
     """A 3x3 kernel of sum 1: ``side``, ``1 - 2 * side``, ``side`` along each axis, disturbed."""
-    line = _colour(side, 1 - 2 * side, side)
+    line = colour_of(side, 1 - 2 * side, side)
     kernel: Plane = np.outer(line, line) + jitter * rng.standard_normal((3, 3), dtype=np.float32)
     kernel /= kernel.sum()
     return kernel
@@ -95,7 +95,7 @@ def _dcgan(low: Planes, rng: Rng) -> Planes:
     low = np.pad(low, ((0, 0), (2, 2), (2, 2)), mode="edge")
     zeros_between = np.zeros((3, 2 * low.shape[1], 2 * low.shape[2]), dtype=np.float32)
     zeros_between[:, ::2, ::2] = low
-    line = _colour(-0.05, 0.80, 0.80, -0.05) * np.float32(2 / 1.5)
+    line = colour_of(-0.05, 0.80, 0.80, -0.05) * np.float32(2 / 1.5)
     kernel = np.outer(line, line) + 0.02 * rng.standard_normal((4, 4), dtype=np.float32)
     kernel *= 4 / kernel.sum()
     return _convolve(zeros_between[:, 2:-3, 2:-3], kernel)
@@ -150,7 +150,7 @@ DEMO_SOURCES: dict[str, DemoGenerator | None] = {
 
 def _detail(planes: Planes) -> Planes:
     """The Laplacian, 1 at the finest checkerboard: edges, noise and grids."""
-    kernel = _colour(0, -1, 0, -1, 4, -1, 0, -1, 0).reshape(3, 3) / 8
+    kernel = colour_of(0, -1, 0, -1, 4, -1, 0, -1, 0).reshape(3, 3) / 8
     return _convolve(np.pad(planes, ((0, 0), (1, 1), (1, 1)), mode="edge"), kernel)
 
 
@@ -198,11 +198,11 @@ def render(source: str, index: int) -> NDArray[np.uint8]:
     require_known([source])
     number = list(DEMO_SOURCES).index(source)
     rng = np.random.default_rng(np.random.SeedSequence([RENDER_VERSION, number, index]))
-    picture = _camera(_scene(rng), rng)
+    picture = _camera(draw_scene(rng), rng)
     generator = DEMO_SOURCES[source]
     if rng.random() < _ODD_SHARE:
         generator = DEMO_SOURCES["demo_pggan"] if generator is None else None
     if generator is not None:
         strength = rng.uniform(generator.weakest, generator.strongest)
         picture = _regenerate(picture, generator.artefact, strength, rng)
-    return np.asarray(_to_image(picture[:, _FRAME:-_FRAME, _FRAME:-_FRAME]))
+    return np.asarray(_to_image(picture[:, FRAME:-FRAME, FRAME:-FRAME]))

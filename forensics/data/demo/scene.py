@@ -14,10 +14,10 @@ IMAGE_SIZE = 128
 
 # Generators pad, which marks the frame of what they make and would be too easy a cue: everything
 # is made with this many more pixels on each side, cut off at the end.
-_FRAME = 4
-_PICTURE_SIZE = IMAGE_SIZE + 2 * _FRAME
+FRAME = 4
+FRAMED_SIZE = IMAGE_SIZE + 2 * FRAME
 _OVERSAMPLING = 1.5
-_SCENE_SIZE = int(_PICTURE_SIZE * _OVERSAMPLING)
+_SCENE_SIZE = int(FRAMED_SIZE * _OVERSAMPLING)
 
 # float32 when the program runs; numpy's stubs take products with Python floats for float64.
 Plane = NDArray[np.floating[Any]]
@@ -58,7 +58,8 @@ class _Look:
     light: tuple[float, float]
 
 
-def _colour(*rgb: float) -> Plane:
+def colour_of(*rgb: float) -> Plane:
+    """A colour as ``(3,)`` float32."""
     return np.array(rgb, dtype=np.float32)
 
 
@@ -162,7 +163,7 @@ def _background(rng: Rng, grid: _Grid) -> Planes:
     slope = 0.5 * (grid.x * math.cos(angle) + grid.y * math.sin(angle))
     cells = int(rng.integers(3, 9))
     slope = slope + rng.uniform(0.05, 0.5) * _texture(rng, grid.x, cells, cells)
-    canvas = _colour(*base)[:, None, None] + slope * _colour(*tint)[:, None, None]
+    canvas = colour_of(*base)[:, None, None] + slope * colour_of(*tint)[:, None, None]
     return np.clip(canvas, 0.02, 0.98)
 
 
@@ -230,7 +231,7 @@ def _skin(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     _paint(
         canvas,
         _ramp(ear, 0.3),
-        look.skin[:, None, None] * inner * _colour(1, 0.9, 0.87)[:, None, None],
+        look.skin[:, None, None] * inner * colour_of(1, 0.9, 0.87)[:, None, None],
     )
 
     nose_width = rng.uniform(0.10, 0.15) - 0.01 * look.feminine
@@ -292,14 +293,14 @@ def _eyes(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     upper, lower = ey + up * arc, down * arc - ey
     open_eye = _ramp(np.minimum(upper, lower), 0.016)
     socket = 0.30 * _bump(ex, ey, 0, -0.05, 1.1, 0.10) * (0.6 + 0.4 * look.feminine)
-    _paint(canvas, socket * rng.uniform(0.2, 0.7), look.skin * _colour(0.52, 0.42, 0.40))
+    _paint(canvas, socket * rng.uniform(0.2, 0.7), look.skin * colour_of(0.52, 0.42, 0.40))
 
-    white = _colour(0.90, 0.87, 0.85) * rng.uniform(0.82, 0.98)
+    white = colour_of(0.90, 0.87, 0.85) * rng.uniform(0.82, 0.98)
     shade = np.clip(0.62 + 6 * upper, 0, 1) * (1 - 0.18 * np.abs(ex))
     eye = white[:, None, None] * shade
     irises = ((0.16, 0.09, 0.05), (0.30, 0.18, 0.09), (0.26, 0.36, 0.46), (0.30, 0.38, 0.24))
     weights = (0.45, 0.3, 0.15, 0.10) if look.skin[2] > 0.4 else (0.8, 0.2, 0.0, 0.0)
-    iris = _colour(*irises[int(rng.choice(4, p=weights))])
+    iris = colour_of(*irises[int(rng.choice(4, p=weights))])
     gaze = np.sign(grid.face_x) * rng.normal(0, 0.018)
     across = fx - spacing - gaze
     along = (fy - level + 0.014) * 1.35
@@ -307,7 +308,7 @@ def _eyes(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     size = rng.uniform(0.074, 0.086)
     ring = np.clip(1.45 - 0.75 * (radius * (1 / size)) ** 2, 0.35, 1.3)
     _paint(eye, _ramp(size - radius, 0.018), iris[:, None, None] * ring)
-    _paint(eye, _ramp(0.40 * size - radius, 0.02), _colour(0.02, 0.02, 0.02))
+    _paint(eye, _ramp(0.40 * size - radius, 0.02), colour_of(0.02, 0.02, 0.02))
     glint = _bump(
         grid.face_x - np.sign(grid.face_x) * spacing,
         along,
@@ -316,19 +317,19 @@ def _eyes(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
         0.018,
         0.02,
     )
-    _paint(eye, 0.9 * glint, _colour(1, 1, 1))
+    _paint(eye, 0.9 * glint, colour_of(1, 1, 1))
     _paint(canvas, open_eye, eye)
 
     lash = rng.uniform(0.45, 0.75) + 0.2 * look.feminine
     line = np.exp(-((upper / rng.uniform(0.013, 0.022)) ** 2)) * _ramp(1.1 - np.abs(ex), 0.2)
-    _paint(canvas, lash * line, _colour(0.07, 0.05, 0.04))
+    _paint(canvas, lash * line, colour_of(0.07, 0.05, 0.04))
     under = np.exp(-((lower / 0.012) ** 2)) * _ramp(1.05 - np.abs(ex), 0.3)
-    _paint(canvas, 0.35 * under, look.skin * _colour(0.45, 0.33, 0.30))
+    _paint(canvas, 0.35 * under, look.skin * colour_of(0.45, 0.33, 0.30))
     crease = np.exp(-(((ey + up * 1.55 * np.clip(1 - 0.55 * ex**2, 0, None)) / 0.013) ** 2))
     crease *= _ramp(1.05 - np.abs(ex), 0.4)
-    _paint(canvas, rng.uniform(0.2, 0.5) * crease, look.skin * _colour(0.50, 0.38, 0.35))
+    _paint(canvas, rng.uniform(0.2, 0.5) * crease, look.skin * colour_of(0.50, 0.38, 0.35))
     bag = _bump(ex, ey, -0.1, down + 0.055, 0.8, 0.022)
-    _paint(canvas, rng.uniform(0.05, 0.3) * bag, look.skin * _colour(0.60, 0.48, 0.45))
+    _paint(canvas, rng.uniform(0.05, 0.3) * bag, look.skin * colour_of(0.60, 0.48, 0.45))
 
     bx = (fx - spacing - 0.005) * (1 / rng.uniform(0.205, 0.245))
     arch = rng.uniform(0.02, 0.06)
@@ -343,10 +344,10 @@ def _mouth(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     """Nostrils and lips, open or closed."""
     fx, fy = np.abs(grid.face_x), grid.face_y
     nostril = _bump(fx, fy, rng.uniform(0.065, 0.085), 0.415, 0.034, 0.020)
-    _paint(canvas, 0.75 * nostril, look.skin * _colour(0.25, 0.14, 0.12))
+    _paint(canvas, 0.75 * nostril, look.skin * colour_of(0.25, 0.14, 0.12))
     wing = np.exp(-(((np.hypot(fx - 0.115, (fy - 0.375) * 1.1) - 0.055) / 0.016) ** 2))
     wing *= _ramp(fx - 0.135, 0.04)
-    _paint(canvas, rng.uniform(0.15, 0.4) * wing, look.skin * _colour(0.45, 0.33, 0.30))
+    _paint(canvas, rng.uniform(0.15, 0.4) * wing, look.skin * colour_of(0.45, 0.33, 0.30))
 
     half = rng.uniform(0.24, 0.33)
     level = rng.uniform(0.595, 0.635)
@@ -359,7 +360,7 @@ def _mouth(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     top = (0.045 + 0.02 * rng.random()) * arc**0.8 * (1 - 0.3 * np.exp(-((mx / 0.16) ** 2)))
     bottom = (0.070 + 0.03 * rng.random()) * fold
     lips = _ramp(np.minimum(my + top, bottom + gap - my), 0.022) * (mx < 1)
-    red = _colour(0.86, 0.52, 0.50) if not look.feminine else _colour(0.88, 0.42, 0.44)
+    red = colour_of(0.86, 0.52, 0.50) if not look.feminine else colour_of(0.88, 0.42, 0.44)
     lip = look.skin * red ** rng.uniform(0.6, 1.25)
     roundness = np.clip(
         0.90 + 2.2 * (my - gap) * (my < gap + 0.04) - 1.5 * np.clip(my - gap - 0.04, 0, 1), 0.5, 1.2
@@ -368,12 +369,14 @@ def _mouth(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     picture += (rng.uniform(0, 0.16) * _bump(mx, my - gap, 0, 0.035, 0.4, 0.014)).astype(np.float32)
     _paint(canvas, 0.9 * lips, picture)
     inside = _ramp(np.minimum(my, gap - my), 0.016) * (mx < 1)
-    teeth = _colour(0.88, 0.86, 0.81)[:, None, None] * np.clip(1.0 - 0.55 * mx**2 - 2 * my, 0.25, 1)
+    teeth = colour_of(0.88, 0.86, 0.81)[:, None, None] * np.clip(
+        1.0 - 0.55 * mx**2 - 2 * my, 0.25, 1
+    )
     _paint(canvas, inside, teeth)
     line = np.exp(-((my / 0.013) ** 2)) * _ramp(1.06 - mx, 0.12)
-    _paint(canvas, rng.uniform(0.5, 0.8) * line, look.skin * _colour(0.30, 0.13, 0.13))
+    _paint(canvas, rng.uniform(0.5, 0.8) * line, look.skin * colour_of(0.30, 0.13, 0.13))
     corner = _bump(mx, my, 1.02, 0.0, 0.07, 0.03)
-    _paint(canvas, 0.35 * corner, look.skin * _colour(0.40, 0.25, 0.23))
+    _paint(canvas, 0.35 * corner, look.skin * colour_of(0.40, 0.25, 0.23))
 
 
 def _hair_front(
@@ -393,7 +396,7 @@ def _hair_front(
     outer = volume + 0.03 * strands - np.hypot(grid.head_x, grid.head_y)
     outer = np.where(grid.head_y > 0, volume - 0.02 - np.abs(grid.head_x) + 0.03 * strands, outer)
     shadow = _ramp(above + 0.05, 0.16) * _ramp(1 - np.hypot(grid.head_x, grid.head_y), 0.05)
-    _paint(canvas, 0.35 * shadow, look.skin * _colour(0.4, 0.3, 0.26))
+    _paint(canvas, 0.35 * shadow, look.skin * colour_of(0.4, 0.3, 0.26))
     end = _ramp(sides + 0.05 - grid.head_y, 0.10)
     _paint(canvas, _ramp(above, 0.055) * _ramp(outer, 0.045) * end, hair)
 
@@ -408,11 +411,11 @@ def _glasses(rng: Rng, canvas: Planes, grid: _Grid) -> None:
     bridge = _ramp(0.018 - np.abs(fy + 0.08), 0.02) * (fx < 0.38 - width)
     temple = _ramp(0.02 - np.abs(fy + 0.09), 0.02) * (fx > 0.38 + width) * (grid.depth > 0.02)
     colour = np.clip(rng.uniform(0.03, 0.3) + rng.normal(0, 0.05, 3), 0.02, 0.6)
-    _paint(canvas, 0.06 * (lens < 1), _colour(0.9, 0.95, 1))
+    _paint(canvas, 0.06 * (lens < 1), colour_of(0.9, 0.95, 1))
     _paint(canvas, np.maximum(np.maximum(frame, bridge), temple), colour.astype(np.float32))
 
 
-def _scene(rng: Rng) -> Planes:
+def draw_scene(rng: Rng) -> Planes:
     """A face without any camera: ``(3, 204, 204)`` float32 in [0, 1]."""
     look = _look(rng)
     grid = _grid(rng, look.feminine)

@@ -9,7 +9,6 @@ says what became of it. What was interrupted goes on after the last file it has 
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from forensics.compute import in_order
 from forensics.data.ingest.hub import SCHEME, download
-from forensics.data.ingest.readers import _AT_ONCE, Item, _damage_told, _open
+from forensics.data.ingest.readers import AT_ONCE, Item, damage_told, open_input
 from forensics.errors import UserError
 from forensics.files import Record, atomic
 from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
@@ -115,20 +114,21 @@ class Unfinished:
     Attributes:
         images: the folder that becomes the source's.
         downloads: what an input on a hub is downloaded into.
+        record: of the rows that are done.
     """
 
     def __init__(self, folder: Path) -> None:
         self.images, self.downloads = folder / "images", folder / "downloads"
-        self._folder, self._record = folder, Record(folder / "record.jsonl")
+        self._folder, self.record = folder, Record(folder / "record.jsonl")
 
     def begin(self, of: list[Any]) -> list[dict[str, Any]]:
         """Take up what is there of an input, or start anew; the rows that are done."""
-        begun, done = self._record.read()
+        begun, done = self.record.read()
         rows = [row for row in done if self._is_stored(row)] if begun == of else []
         if not rows:
             shutil.rmtree(self.images, ignore_errors=True)
         self.images.mkdir(parents=True, exist_ok=True)
-        self._record.begin(of, rows)
+        self.record.begin(of, rows)
         return rows
 
     def _is_stored(self, row: dict[str, Any]) -> bool:
@@ -140,10 +140,6 @@ class Unfinished:
         digest: str = row["sha256"]
         return hashlib.sha256(image.read_bytes()).hexdigest() == digest
 
-    def keep(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Record rows as they come."""
-        return self._record.keep(rows)
-
     def remove(self) -> None:
         """Remove it all."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -151,8 +147,8 @@ class Unfinished:
 
 def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> Prepared:
     """Write images and manifest of what will be ``folder``."""
-    with _damage_told(given):
-        items = _open(given)
+    with damage_told(given):
+        items = open_input(given)
     digits = max(6, len(str(items.total - 1)))
     # As it comes back from the record's json.
     files = [list(file) for file in items.files]
@@ -163,7 +159,7 @@ def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> P
 
     done = {row["position"] for row in rows}
     with Progress(f"prepare {folder.name}", items.total - len(done)) as progress:
-        for row in unfinished.keep(in_order(store, items.each(done), _AT_ONCE)):
+        for row in unfinished.record.keep(in_order(store, items.each(done), AT_ONCE)):
             rows.append(row)
             progress.advance()
     # An archive gives its files in an order of its own.

@@ -25,7 +25,7 @@ MAX_BYTES = 128 * 2**20
 MAX_EXPANSION = 100
 """An archive may unpack to so many times its size and one largest image; images hardly shrink."""
 
-_AT_ONCE = 8
+AT_ONCE = 8
 _ROWS_AT_ONCE = 16
 _UNPACKERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -65,7 +65,7 @@ class Items(NamedTuple):
 
 
 @contextmanager
-def _damage_told(given: Path) -> Iterator[None]:
+def damage_told(given: Path) -> Iterator[None]:
     """Turn whatever a library raises on an unreadable archive into one error that names it."""
     try:
         yield
@@ -82,13 +82,14 @@ def _told(
     given: Path, each: Callable[[Container[int]], Iterator[Item]]
 ) -> Callable[[Container[int]], Iterator[Item]]:
     def told(done: Container[int]) -> Iterator[Item]:
-        with _damage_told(given):
+        with damage_told(given):
             yield from each(done)
 
     return told
 
 
-def _open(given: Path) -> Items:
+def open_input(given: Path) -> Items:
+    """Open a folder, an archive, a parquet file or a folder of them, by its content."""
     if given.is_dir():
         shards = sorted(path for path in given.rglob("*.parquet") if not path.is_symlink())
         return _from_parquet(given, shards) if shards else _from_folder(given)
