@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file
 
 from forensics.cli import main
 from forensics.detectors import DETECTORS, plugins
@@ -163,6 +164,30 @@ def test_a_paper_detector_without_generators_is_refused(
 ) -> None:
     assert run("dataset.train_on=[]") == 1
     assert "dataset.train_on" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_scores_of_any_scale_are_calibrated_and_their_run_reported(
+    module: str, run: Run, tmp_path: Path
+) -> None:
+    given = ["model=mean_colour", "max_epochs=1", "name=x"]
+    assert run(f"plugin={module}", *given) == 0
+    folder = tmp_path / "outputs" / "x"
+    result = json.loads((folder / "result.json").read_text())
+    # Minus a squared distance: where both classes are equally likely lies well below 0.
+    assert result["offset"] < -1
+    assert main(["report", str(folder)]) == 0
+
+
+@pytest.mark.slow
+def test_a_detector_projects_its_weights_after_each_step(
+    module: str, run: Run, tmp_path: Path
+) -> None:
+    given = ["model=reconstruction", "model.learning_rate=0.1", "max_epochs=2", "name=x"]
+    assert run(f"plugin={module}", *given, "dataset.train_on=[]") == 0
+    tensors = load_file(tmp_path / "outputs" / "x" / "detector.safetensors")
+    # Images are brighter on average than the projection allows.
+    assert tensors["image"].max() == 0.25
 
 
 @pytest.mark.slow

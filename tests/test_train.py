@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from forensics.detectors.card import UPGRADES
 from forensics.model_files import load_model
 from forensics.scoring import Predictor
 from forensics.scoring.scorer import Scorer
+from forensics.training import checkpoints
 from forensics.training.detector_task import DetectorTask
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -441,6 +443,21 @@ class TestResume:
         assert "The images of seen are not those that the run began with" in capfd.readouterr().err
         assert kept == {name: (folder / name).read_bytes() for name in kept}
         assert not (folder / "failed.json").exists()
+
+    def test_a_schedule_over_all_epochs_makes_their_number_part_of_the_training(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x", "model.schedule=cosine", "model.learning_rate=0.01") == 0
+        rates = {
+            name: checkpoint["optimizer_states"][0]["param_groups"][0]["lr"]
+            for name in ("previous", "last")
+            for checkpoint in [checkpoints.load(tmp_path / f"outputs/x/checkpoints/{name}.ckpt")]
+        }
+        # Four batches an epoch: the next step is the fifth of eight, then there is none.
+        assert rates["previous"] == pytest.approx(0.01 * (1 + math.cos(math.pi * 5 / 8)) / 2)
+        assert rates["last"] == 0
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 1
+        assert "max_epochs=2, not 3" in capfd.readouterr().err
 
     def test_a_run_that_was_moved_still_knows_its_best_epoch(
         self, complete: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -258,15 +258,20 @@ class FaceData(pl.LightningDataModule):
             batch = self.transfer_batch_to_device(batch, device, 0)
             yield self.preprocess(batch).images, batch.labels
 
-    def preprocess(self, batch: Batch) -> Preprocessed:
-        """Do to a raw batch what training does to it, with the draws of its place."""
+    def preprocess(self, batch: Batch, rank: int = 0) -> Preprocessed:
+        """Do to a raw batch what training does to it, with the draws of its place.
+
+        Args:
+            batch: raw images.
+            rank: number of the device among those that train together.
+        """
         images = batch.images.float()
-        rank, _ = self._place()
         draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=images.device)
         return self._preprocess(images, draws)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Preprocess a training batch on the device; any other becomes float."""
         training = self.trainer is not None and self.trainer.training
-        images = self.preprocess(batch).images if training else batch.images.float()
+        rank, _ = self._place()
+        images = self.preprocess(batch, rank).images if training else batch.images.float()
         return batch._replace(images=images)

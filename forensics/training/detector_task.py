@@ -177,7 +177,9 @@ class DetectorTask(pl.LightningModule):
         optimizer, optimization = self.detector.optimizer(), self.detector.optimization
         if optimizer is None or optimization is None or not optimization.changes:
             return optimizer
-        steps, epochs = int(self.trainer.num_training_batches), self.trainer.max_epochs or 1
+        epochs = self.trainer.max_epochs or 1
+        # Lightning knows the batches of an epoch only once it has been asked for all of them.
+        steps = self.trainer.estimated_stepping_batches / epochs
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: optimization.factor((step + 1) / steps, epochs)
         )
