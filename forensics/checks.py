@@ -47,6 +47,11 @@ def adam(settings: Any, group: str) -> None:  # noqa: ANN401
     require(holds, f"{group}betas", betas, "be two numbers in [0, 1)")
 
 
+def channels(values: Sequence[int], key: str) -> None:
+    """Refuse output channels that no convolutions can have."""
+    require(bool(values) and min(values) >= 1, key, values, "be numbers of at least 1")
+
+
 def source_name(key: str, name: str) -> None:
     """Refuse a name that is not that of a folder below the data set's root."""
     plain_name = bool(name) and "/" not in name and not name.startswith(".")

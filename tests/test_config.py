@@ -104,6 +104,7 @@ def test_blur_noise_has_the_strengths_of_its_parts() -> None:
         ("dataset.resize_filter=magic", "dataset.resize_filter: .*lanczos"),
         ("dataset.match=magic", r"dataset.match: .*\[none, jpeg, resample\]"),
         ("trainer.precision=int8", "trainer.precision: .*bf16"),
+        ("model.front_end=edges", r"model.front_end: .*\[none, nearest, median, laplacian\]"),
         ("no sense", "Cannot read 'no sense'"),
         ("model.betas=0.5", r"model.betas: .*[^.]\.$"),
         ("learning_rate=1e-3", "learning_rate: did you mean model.learning_rate"),

@@ -420,6 +420,17 @@ class TestResume:
         assert (tmp_path / "outputs" / "x" / "result.json").exists()
         assert (tmp_path / "outputs" / "x" / ".hydra" / "overrides.yaml").read_text() == record
 
+    def test_a_run_from_before_there_were_front_ends_goes_on_without_one(
+        self, complete: Path, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        path = complete / "checkpoints" / "last.ckpt"
+        checkpoint = checkpoints.load(path)
+        del checkpoint["settings"]["model.front_end"]
+        torch.save(checkpoint, path)
+        assert run("resume=outputs/x", "model.front_end=median", "max_epochs=3", resume=True) == 1
+        assert "with model.front_end=None, not median" in capfd.readouterr().err
+        assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
+
     def test_a_folder_in_use_is_refused(
         self, complete: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

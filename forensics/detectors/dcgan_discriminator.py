@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization, to_unit_range
+from forensics.detectors.base import Detector, Optimization
+from forensics.detectors.front_ends import FRONT_ENDS, FrontEnd
 
 
 class DcganDiscriminator(Detector):
@@ -20,6 +21,7 @@ class DcganDiscriminator(Detector):
         image_size: height and width of the images, a multiple of 2 to the number of convolutions.
         channels: the convolutions' output channels, first to last.
         leaky_relu_slope: slope of the activations below 0.
+        front_end: what the first convolution gets; the paper's is ``none``.
         optimization: settings of Adam.
 
     Source: arXiv 1902.11153, section 3; arXiv 1511.06434, section 3, for slope and weights.
@@ -30,9 +32,11 @@ class DcganDiscriminator(Detector):
         image_size: int,
         channels: list[int],
         leaky_relu_slope: float,
+        front_end: FrontEnd,
         optimization: Optimization,
     ) -> None:
         super().__init__(optimization)
+        self._front_end = FRONT_ENDS[front_end]
         layers: list[nn.Module] = []
         for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
             first = position == 0
@@ -63,7 +67,7 @@ class DcganDiscriminator(Detector):
 
     def features(self, images: Tensor) -> Tensor:
         """Maps of the last convolution, activated, ``(B, C, h, w)``."""
-        maps: Tensor = self.convolutions(to_unit_range(images))
+        maps: Tensor = self.convolutions(self._front_end(images))
         return maps
 
     def saliency_layer(self) -> nn.Module:
@@ -87,16 +91,19 @@ class DcganDiscriminatorSettings(Optimization):
     Attributes:
         channels: output channels of the convolutions, first to last.
         leaky_relu_slope: slope of the activations below 0, in [0, 1).
+        front_end: what the first convolution gets; ``none`` in files older than the setting, which
+            lack it.
     """
 
     channels: list[int]
     leaky_relu_slope: float
+    front_end: FrontEnd = FrontEnd.none
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         super().__post_init__()
-        positive = bool(self.channels) and min(self.channels) >= 1
-        checks.require(positive, "model.channels", self.channels, "be numbers of at least 1")
+        self.front_end = FrontEnd(self.front_end)  # plain text in a detector file
+        checks.channels(self.channels, "model.channels")
         slope = self.leaky_relu_slope
         checks.require(0 <= slope < 1, "model.leaky_relu_slope", slope, "be in [0, 1)")
 
@@ -115,4 +122,6 @@ class DcganDiscriminatorSettings(Optimization):
             f"be a multiple of {multiple} for {len(self.channels)} convolutions (model.channels)"
         )
         checks.require(image_size % multiple == 0, "dataset.image_size", image_size, halved)
-        return DcganDiscriminator(image_size, self.channels, self.leaky_relu_slope, self)
+        return DcganDiscriminator(
+            image_size, self.channels, self.leaky_relu_slope, self.front_end, self
+        )

@@ -156,10 +156,17 @@ def difference(
         theirs: settings by dotted keys.
         ours: likewise.
         also: settings that count though they are among `CHANGEABLE`.
+
+    Runs of earlier versions lack some settings; as in reports, to lack one and to have none are
+    the same.
     """
+
+    def value(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
+        return None if settings.get(key) == "none" else settings.get(key)
+
     for key in sorted({*theirs, *ours}):
         counts = key.partition(".")[0] not in CHANGEABLE or key in also
-        if counts and theirs.get(key) != ours.get(key):
+        if counts and value(theirs, key) != value(ours, key):
             return key
     return None
 
