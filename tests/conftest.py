@@ -29,6 +29,7 @@ from forensics.detectors.card import (
     SpectrumGuard,
 )
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.detectors.residual_patches import ResidualPatchesSettings
 from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.geometry import Match, ResizeFilter
 from forensics.images.spectra import profiles
@@ -138,6 +139,13 @@ def dcgan_discriminator(channels: list[int], **changes: Any) -> DcganDiscriminat
     """Settings of the paper's detector with some channels."""
     return DcganDiscriminatorSettings(
         **({"channels": channels, "leaky_relu_slope": 0.2} | ADAM | changes)  # type: ignore[arg-type]
+    )
+
+
+def residual_patches(channels: list[int], **changes: Any) -> ResidualPatchesSettings:  # noqa: ANN401
+    """Settings of the small network on a residual with some channels."""
+    return ResidualPatchesSettings(
+        **({"channels": channels, "front_end": "nearest"} | ADAM | changes)
     )
 
 

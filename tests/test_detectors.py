@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ADAM, SIZE, dcgan_discriminator
+from conftest import ADAM, SIZE, dcgan_discriminator, residual_patches
 from scipy import stats
 from scipy.special import expit
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from forensics.detectors import DETECTORS, Detector, DetectorSettings
 from forensics.detectors.base import Optimization, Schedule, Step, to_unit_range
 from forensics.detectors.card import UPGRADES
+from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
 from forensics.errors import UserError
 from forensics.model_files import load_model, save_model
 from forensics.preprocess.base import Draws
@@ -144,18 +145,23 @@ class PooledSettings(Optimization):
 
 
 COSINE = ADAM | {"learning_rate": 0.05, "schedule": "cosine", "warmup_epochs": 0.5}
-TOYS: dict[str, type] = {
+OTHERS: dict[str, type] = {
+    "dcgan_discriminator_median": DcganDiscriminatorSettings,
     "radial_logistic": RadialLogisticSettings,
     "one_class": OneClassSettings,
     "pooled_cosine": PooledSettings,
 }
 SETTINGS: dict[str, DetectorSettings] = {
     "dcgan_discriminator": dcgan_discriminator([4, 8], learning_rate=2e-3),
+    "residual_patches": residual_patches([8, 16], learning_rate=0.01),
+    "dcgan_discriminator_median": dcgan_discriminator(
+        [4, 8], front_end="median", learning_rate=2e-3
+    ),
     "radial_logistic": RadialLogisticSettings(**ADAM | {"learning_rate": 0.1}),
     "one_class": OneClassSettings(),
     "pooled_cosine": PooledSettings(width=4, **COSINE),
 }
-"""Small ones of every detector of the package, and of the toys above."""
+"""Small ones of every detector of the package, one with a front end, and of the toys above."""
 
 BATCHES = 10
 
@@ -209,7 +215,7 @@ def same(first: Detector, second: Detector) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, *TOYS])
+@pytest.mark.parametrize("name", [*DETECTORS, *OTHERS])
 class TestContract:
     """What `Detector` promises of each, after a little training."""
 
@@ -299,7 +305,7 @@ class TestContract:
         network = {"name": name, "settings": dataclasses.asdict(settings), "image_size": SIZE}
         path = tmp_path / "detector.safetensors"
         save_model(path, trained(name), {"network": network})
-        again = load_model(path, DETECTORS | TOYS, UPGRADES, pretrained=False).model
+        again = load_model(path, DETECTORS | OTHERS, UPGRADES, pretrained=False).model
         images, _ = separable(99)
         assert torch.equal(again(images), trained(name)(images))
 
@@ -602,6 +608,25 @@ class TestPaperTraining:
         assert logits.dtype == torch.float32
         assert not torch.equal(logits, exact)  # the convolutions did run in bfloat16
         assert len(logits.unique()) == len(logits) > len(logits.bfloat16().unique())
+
+
+class TestPaperFrontEnd:
+    def test_first_convolution_gets_the_front_end(self) -> None:
+        blocks = torch.tensor([[0.0, 32.0], [64.0, 96.0]]).tile(4, 4)
+        images = blocks.expand(1, 3, 8, 8) + 100
+        plain, on_residual = (
+            dcgan_discriminator([2, 3], front_end=name).build(8, pretrained=False).eval()
+            for name in ("none", "nearest")
+        )
+        on_residual.load_state_dict(plain.state_dict())
+        residual = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).tile(4, 4).expand(1, 3, 8, 8)
+        torch.testing.assert_close(on_residual(images), plain((residual + 1) * 127.5))
+        assert on_residual(images) != plain(images)
+
+    def test_settings_without_one_have_none(self) -> None:
+        assert dcgan_discriminator([4]) == dcgan_discriminator([4], front_end="none")
+        with pytest.raises(ValueError, match="edges"):
+            dcgan_discriminator([4], front_end="edges")
 
 
 class TestPaperSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import NETWORK, SIZE, detector_card
+from conftest import NETWORK, SIZE, detector_card, residual_patches
 from scipy.special import expit
 
+from forensics.checks import plain
 from forensics.cli import main
 from forensics.detectors import DETECTORS
 from forensics.detectors.card import UPGRADES
+from forensics.detectors.front_ends import FrontEnd
 from forensics.model_files import load_model, save_model
 from forensics.scoring import Predictor
 
@@ -71,6 +74,25 @@ class TestFormats:
         said = re.search(r"by (\S+) at most", capsys.readouterr().out)
         assert said is not None
         assert float(said[1]) < 1e-5
+
+    @needs_onnx
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("front_end", FrontEnd)
+    def test_onnx_has_the_front_end(self, tmp_path: Path, front_end: FrontEnd) -> None:
+        import onnxruntime
+
+        settings = residual_patches([8, 16], front_end=front_end)
+        card = dataclasses.replace(
+            detector_card(), model="residual_patches", model_settings=plain(settings)
+        )
+        file = tmp_path / "detector.safetensors"
+        save_model(file, settings.build(SIZE, pretrained=False), card.to_file())
+        assert main(["export", str(file), "--format", "onnx"]) == 0
+        session = onnxruntime.InferenceSession(
+            tmp_path / "export" / "detector.onnx", providers=["CPUExecutionProvider"]
+        )
+        (got,) = session.run(["probability_real"], {"images": images(3)})
+        assert got == original(file, images(3))
 
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("count", [1, 5])

@@ -2,8 +2,12 @@
 
 from forensics.detectors.base import Detector, DetectorSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.detectors.residual_patches import ResidualPatchesSettings
 
 __all__ = ["DETECTORS", "Detector", "DetectorSettings"]
 
-DETECTORS: dict[str, type] = {"dcgan_discriminator": DcganDiscriminatorSettings}
+DETECTORS: dict[str, type] = {
+    "dcgan_discriminator": DcganDiscriminatorSettings,
+    "residual_patches": ResidualPatchesSettings,
+}
 """The options of ``conf/model`` and their settings; add one's own before training."""

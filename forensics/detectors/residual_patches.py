@@ -1,0 +1,111 @@
+"""A small network that judges neighbourhoods of a residual, and their statistics the image."""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forensics import checks
+from forensics.detectors.base import Detector, Optimization
+from forensics.detectors.front_ends import FRONT_ENDS, FrontEnd
+
+
+class ResidualPatches(Detector):
+    """Convolutions 3x3 on a front end, pooled to each channel's mean and standard deviation.
+
+    Every other convolution, from the first on, has stride 2; BatchNorm and a ReLU follow each. A
+    linear unit scores the pooled statistics. So a score depends on what an image's neighbourhoods
+    look like, not on where they are, and images of any size, at least 2 px, can be scored. The four
+    convolutions of ``conf/model/residual_patches.yaml`` see 19 px, ``nearest`` adds 1 to that,
+    ``median`` and ``laplacian`` add 2.
+
+    Args:
+        channels: the convolutions' output channels, first to last.
+        front_end: what the first convolution gets.
+        optimization: settings of Adam.
+
+    Source: of no paper; that few layers on a residual suffice is from NPR (arXiv 2312.10461) and
+    FerretNet (arXiv 2509.20890).
+    """
+
+    def __init__(
+        self, channels: list[int], front_end: FrontEnd, optimization: Optimization
+    ) -> None:
+        super().__init__(optimization)
+        self._front_end = FRONT_ENDS[front_end]
+        layers: list[nn.Module] = []
+        for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
+            stride = 2 if position % 2 == 0 else 1
+            layers += [
+                # BatchNorm brings its own bias.
+                nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        self.convolutions = nn.Sequential(*layers)
+        self.score = nn.Linear(2 * channels[-1], 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images.
+
+        Args:
+            images: ``(B, 3, H, W)`` float in [0, 255].
+
+        Returns:
+            ``(B,)`` float32 logits; above 0 means real.
+        """
+        pooled = self.features(images)
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.score(pooled)
+        return logits.squeeze(1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Means, then standard deviations, of the last maps over all places.
+
+        Args:
+            images: as `forward` takes them.
+
+        Returns:
+            ``(B, 2 C)`` float32, C the last of ``channels``.
+        """
+        maps: Tensor = self.convolutions(self._front_end(images))
+        variance, mean = torch.var_mean(maps.float(), dim=(2, 3), correction=0)
+        # The gradient of a root is infinite at 0, and a channel may be 0 everywhere.
+        return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
+
+    def saliency_layer(self) -> nn.Module:
+        """The last convolution, activated."""
+        return self.convolutions
+
+
+@dataclass(kw_only=True)
+class ResidualPatchesSettings(Optimization):
+    """Settings of the network, beside those of Adam.
+
+    Attributes:
+        channels: output channels of the convolutions, first to last.
+        front_end: what the first convolution gets.
+    """
+
+    channels: list[int]
+    front_end: FrontEnd
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        super().__post_init__()
+        self.front_end = FrontEnd(self.front_end)  # plain text in a detector file
+        checks.channels(self.channels, "model.channels")
+
+    def build(self, image_size: int, *, pretrained: bool) -> ResidualPatches:
+        """Make the network, with fresh weights from torch's global generator.
+
+        Args:
+            image_size: height and width of the images in pixels; at least 2.
+            pretrained: of no effect: there are no pretrained weights.
+
+        Raises:
+            UserError: if images have no neighbourhoods.
+        """
+        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        return ResidualPatches(self.channels, self.front_end, self)
