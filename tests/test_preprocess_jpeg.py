@@ -1,0 +1,129 @@
+"""The JPEG round trip on the device beside Pillow's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from conftest import photos
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from forensics.preprocess.jpeg import jpeg
+
+Pixels = NDArray[np.uint8]
+
+
+def pixels(height: int, width: int) -> Pixels:
+    """Images with structure at every scale, and one of noise that fills the range."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    return np.concatenate([photos(3, 64)[:, :height, :width], noise])
+
+
+def batch(images: Pixels) -> Tensor:
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float()
+
+
+def pillows(images: Pixels, quality: int, top: int = 0, left: int = 0) -> Tensor:
+    """Padded at the top and the left, saved, read and cut."""
+    padded = np.pad(images, ((0, 0), (top, 0), (left, 0), (0, 0)), "edge")
+    results = []
+    for image in padded:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "jpeg", quality=quality)
+        results.append(np.asarray(Image.open(file))[top:, left:])
+    return batch(np.stack(results))
+
+
+def alike(images: Tensor, quality: int, top: int = 0, left: int = 0) -> Tensor:
+    """A batch of one quality and one place of the blocks."""
+    count = len(images)
+    return jpeg(images, torch.full((count,), quality), torch.tensor([[top, left]] * count))
+
+
+@pytest.fixture
+def coarse_products() -> Iterator[None]:
+    """Products of float32 in fewer digits, as in training."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 2), (8, 15)], ids=str)
+@pytest.mark.parametrize("size", [(64, 64), (50, 37), (33, 48), (17, 5)], ids=str)
+@pytest.mark.parametrize("quality", [1, 30, 49, 50, 65, 75, 90, 95, 100])
+def test_the_result_is_pillows(
+    device: torch.device, quality: int, size: tuple[int, int], place: tuple[int, int]
+) -> None:
+    images = pixels(*size)
+    result = alike(batch(images).to(device), quality, *place)
+    assert result.device.type == device.type
+    # To the bit: it is libjpeg's arithmetic, of whole numbers.
+    assert torch.equal(result.cpu(), pillows(images, quality, *place))
+
+
+def test_neither_autocast_nor_coarse_products_change_the_result(
+    device: torch.device, coarse_products: None
+) -> None:
+    images = pixels(64, 64)
+    with torch.autocast(device.type, torch.bfloat16):
+        result = alike(batch(images).to(device), 90, 3, 4)
+    assert torch.equal(result.cpu(), pillows(images, 90, 3, 4))
+
+
+def test_every_image_has_its_own_quality_and_place() -> None:
+    images = pixels(40, 40)
+    qualities, places = (30, 65, 90, 100), ((0, 0), (15, 1), (4, 8), (9, 14))
+    result = jpeg(batch(images), torch.tensor(qualities), torch.tensor(places))
+    for i, (quality, place) in enumerate(zip(qualities, places, strict=True)):
+        assert torch.equal(result[[i]], pillows(images[[i]], quality, *place))
+
+
+def test_the_grid_of_chroma_has_a_period_of_16_pixels() -> None:
+    images = batch(pixels(64, 64))
+    assert not torch.equal(alike(images, 75, 0, 0), alike(images, 75, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [(100, 100), (101, 100), (102, 102), (103, 102), (155, 156)]
+)
+def test_the_mean_of_a_block_is_quantised(level: int, expected: int) -> None:
+    # At quality 50, (level - 128) * 8 in steps of 16, halves away from zero.
+    images = torch.full((1, 3, 16, 16), float(level))
+    assert torch.equal(alike(images, 50), torch.full_like(images, expected))
+
+
+@pytest.mark.parametrize("quality", [65, 80, 95])
+def test_grey_images_stay_within_a_level(quality: int) -> None:
+    # The step of the mean is at most 11 eighths of a level, so the error at most 11 sixteenths.
+    images = torch.arange(256.0).view(-1, 1, 1, 1).expand(-1, 3, 20, 20)
+    assert (alike(images, quality, 5, 5) - images).abs().max() <= 1
+
+
+def test_what_is_no_whole_level_is_rounded_and_clipped_first() -> None:
+    images = batch(pixels(32, 32))
+    off = (images - 0.4).where(images > 0, torch.tensor(-3.0))
+    assert torch.equal(alike(off, 95), alike(images, 95))
+
+
+def test_an_empty_batch_stays_empty() -> None:
+    none = torch.empty(0, 3, 16, 16)
+    offsets = torch.empty(0, 2, dtype=torch.long)
+    assert jpeg(none, torch.empty(0, dtype=torch.long), offsets).shape == none.shape
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_impossible_qualities_are_refused(quality: int) -> None:
+    with pytest.raises(ValueError, match="qualities must be in"):
+        alike(batch(pixels(16, 16)), quality)
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, 16)])
+def test_impossible_places_are_refused(place: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="offsets must be in"):
+        alike(batch(pixels(16, 16)), 75, *place)
