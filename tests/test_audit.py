@@ -29,7 +29,7 @@ from forensics.evaluation.audit import (
     audit_run,
 )
 from forensics.images.geometry import Match
-from forensics.preprocess.blur_noise import Untouched
+from forensics.preprocess.handling import Untouched
 from forensics.training.settings import AuditMode
 
 pytestmark = pytest.mark.slow

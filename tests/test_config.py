@@ -93,11 +93,19 @@ def test_blur_noise_has_the_strengths_of_its_parts() -> None:
     assert both == blur | noise
 
 
+def test_handling_has_the_qualities_of_jpeg() -> None:
+    jpeg, handling = (
+        plain(composed(f"preprocess={n}"))["preprocess"] for n in ("jpeg", "handling")
+    )
+    for key in ("min_quality", "max_quality"):
+        assert handling[key] == jpeg[key]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
         ("preproces=noise", "preproces: did you mean preprocess"),
-        ("preprocess=nois", "blur, blur_noise, noise, none"),
+        ("preprocess=nois", "blur, blur_noise, handling, jpeg, noise, none"),
         ("preprocess.kernel_sizes=[3]", "preprocess.kernel_sizes"),
         ("seed=many", "seed: "),
         ("preprocess.per=pixel", r"preprocess.per: .*\[batch, image\]"),

@@ -30,7 +30,7 @@ from forensics.data.splits import DatasetSettings, Part
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter
 from forensics.preprocess.base import Draws, Preprocess
-from forensics.preprocess.blur_noise import Noise, Per, Untouched
+from forensics.preprocess.handling import Noise, Per, Untouched
 
 MakeFaces = Callable[..., DatasetSettings]
 STAGES = ("train", "validation")

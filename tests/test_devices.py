@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from forensics.compute import Precision
 from forensics.preprocess import Draws
-from forensics.preprocess.blur_noise import BlurNoise, Per, gaussian_blur, gaussian_noise
+from forensics.preprocess.degradations import gaussian_blur, gaussian_noise
+from forensics.preprocess.handling import BlurNoise, Per
 from forensics.scoring.scorer import BATCH_SIZE, Scorer
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}

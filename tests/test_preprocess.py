@@ -13,14 +13,16 @@ from torch import Tensor
 
 from forensics.errors import UserError
 from forensics.preprocess import PREPROCESSES, Draws, Preprocess
-from forensics.preprocess.blur_noise import (
+from forensics.preprocess.degradations import gaussian_blur, gaussian_noise
+from forensics.preprocess.handling import (
     Blur,
     BlurNoise,
+    Handling,
+    Jpeg,
     Noise,
     Per,
+    Resize,
     Untouched,
-    gaussian_blur,
-    gaussian_noise,
 )
 
 SIZES = [1, 3, 5, 7]
@@ -34,6 +36,8 @@ OPERATORS: dict[str, Preprocess] = {
         ("blur", Blur(SIZES, per)),
         ("noise", Noise(5.0, per)),
         ("blur_noise", BlurNoise(SIZES, 5.0, per)),
+        ("jpeg", Jpeg(65, 95, per)),
+        ("handling", Handling([3, 5], [0.5, 0.75], 5.0, 65, 95, 0.5, per)),
     )
 } | {"none": Untouched()}
 DRAWING = [name for name in OPERATORS if name != "none"]
@@ -42,6 +46,8 @@ IDENTITIES: list[Preprocess] = [
     *(Blur([1], per) for per in Per),
     *(Noise(0.0, per) for per in Per),
     *(BlurNoise([1], 0.0, per) for per in Per),
+    *(Resize([1.0], per) for per in Per),
+    *(Handling([3], [0.5], 5.0, 65, 95, 0.0, per) for per in Per),
 ]
 
 
@@ -160,7 +166,7 @@ class TestPixels:
 class TestDraws:
     @pytest.mark.parametrize("name", DRAWING)
     def test_one_strength_for_a_batch_or_one_for_each_image(self, name: str) -> None:
-        drawn = OPERATORS[name](_images(64, 1, 4, 4), Draws.at(0, 0, 0)).strengths
+        drawn = OPERATORS[name](_images(64, 3, 4, 4), Draws.at(0, 0, 0)).strengths
         for strengths in drawn.values():
             assert strengths.shape == (64,)
             assert strengths.dtype == torch.float32
@@ -225,6 +231,19 @@ class TestDraws:
         # Also no other dependence: of every kernel size, the stds have the same distribution.
         groups = [drawn["std_grey_levels"][drawn["kernel_size"] == size] for size in SIZES]
         assert stats.kruskal(*groups).pvalue > 1e-3
+
+    @pytest.mark.parametrize("per", Per)
+    def test_the_order_of_draws_is_fixed_so_that_older_runs_can_be_repeated(self, per: Per) -> None:
+        images, draws = _images(6, 3, 8, 8), Draws.at(3, 2, 1)
+        source, count = (draws.shared, 1) if per is Per.batch else (draws.own, 6)
+        sizes = torch.tensor(SIZES)[torch.randint(4, (count,), generator=source)].expand(6)
+        stds = (5.0 * torch.rand(count, generator=source)).expand(6)
+        noise = torch.randn(images.shape, generator=draws.own) * stds.view(-1, 1, 1, 1)
+        blurred = [gaussian_blur(images[[i]], size) for i, size in enumerate(sizes.tolist())]
+        result = BlurNoise(SIZES, 5.0, per)(images, Draws.at(3, 2, 1))
+        torch.testing.assert_close(result.images, (torch.cat(blurred) + noise).clamp(0, 255))
+        assert torch.equal(result.strengths["kernel_size"], sizes.float())
+        assert torch.equal(result.strengths["std_grey_levels"], stds)
 
     @pytest.mark.parametrize("name", DRAWING)
     def test_a_place_in_training_always_draws_the_same(self, name: str) -> None:

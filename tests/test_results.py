@@ -21,7 +21,7 @@ from forensics.errors import UserError
 from forensics.evaluation.calibration import fit_platt
 from forensics.evaluation.results import calibrate, score_part, score_perturbed
 from forensics.images.geometry import Match, ResizeFilter
-from forensics.preprocess.blur_noise import Untouched
+from forensics.preprocess.handling import Untouched
 from forensics.scoring.scorer import Scorer
 
 

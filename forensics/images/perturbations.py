@@ -14,7 +14,7 @@ from PIL import Image
 
 from forensics import checks
 from forensics.images.geometry import Match, ResizeFilter, matched, recompressed
-from forensics.preprocess.blur_noise import gaussian_blur
+from forensics.preprocess.degradations import gaussian_blur
 
 Pixels = NDArray[np.uint8]
 
@@ -39,7 +39,7 @@ def compressed(image: Pixels, quality: float, draws: np.random.Generator) -> Pix
 
 
 def blurred(image: Pixels, kernel_size: float, draws: np.random.Generator) -> Pixels:
-    """Blur as `forensics.preprocess.blur_noise.gaussian_blur` does, and round."""
+    """Blur as `forensics.preprocess.degradations.gaussian_blur` does, and round."""
     batch = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
     return gaussian_blur(batch, int(kernel_size))[0].permute(1, 2, 0).round().byte().numpy()
 

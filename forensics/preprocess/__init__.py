@@ -1,7 +1,7 @@
 """Training augmentations (the paper: preprocessing), computed on the device."""
 
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
-from forensics.preprocess.blur_noise import Blur, BlurNoise, Noise, Untouched
+from forensics.preprocess.handling import Blur, BlurNoise, Handling, Jpeg, Noise, Untouched
 
 __all__ = ["PREPROCESSES", "Draws", "Preprocess", "Preprocessed"]
 
@@ -10,5 +10,7 @@ PREPROCESSES: dict[str, type] = {
     "blur": Blur,
     "noise": Noise,
     "blur_noise": BlurNoise,
+    "jpeg": Jpeg,
+    "handling": Handling,
 }
 """The options of ``conf/preprocess`` and their operators; add one's own before training."""
