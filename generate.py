@@ -9,6 +9,7 @@ from forensics.launch import help
 
 help.answer(Path(__file__).with_name("conf") / "generate.yaml")  # before what is slow to import
 
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -18,18 +19,21 @@ import hydra
 import numpy as np
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from forensics import config, files, runs
+from forensics import checks, config, files, runs
 from forensics.checks import plain
 from forensics.data.demo.artefacts import DEMO_SOURCES
 from forensics.data.faces import open_faces
+from forensics.data.sources import Source, rows_hash
 from forensics.evaluation.sample_quality import COMPARED, quality
-from forensics.generators import GENERATORS, UPGRADES, Gan, HubPggan, sampling
+from forensics.generators import GENERATORS, UPGRADES, Gan, HubPggan, Resynthesis, sampling
 from forensics.launch import entry
 from forensics.model_files import checksum, load_model, save_model
 from forensics.reports.tables import quality_table
 from forensics.training import checkpoints
+from forensics.training.autoencoders import fit_autoencoders
 from forensics.training.settings import GenerateSettings
 from forensics.training.trainer import assemble_generator, pick_device
 
@@ -62,10 +66,47 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
         save_model(folder / runs.GENERATOR, gan, card)
 
 
-def trained(folder: Path) -> tuple[Gan, dict[str, Any], str]:
+def train_resynthesis(
+    settings: GenerateSettings, model: Resynthesis, folder: Path, resumed: Path | None
+) -> None:
+    """Train autoencoders on the images that they are to remake, and keep them likewise."""
+    device = pick_device(settings.trainer)
+    source, rows = originals(settings, model.per_image)
+    about = {"settings": config.flat(settings), "images": rows_hash(source, np.arange(len(rows)))}
+    errors = fit_autoencoders(model.to(device), rows, settings.seed, folder, about, resumed)
+    decoders = [
+        dataclasses.asdict(one.architecture) | {"error_grey_levels": error}
+        for one, error in zip(model.autoencoders, errors, strict=True)
+    ]
+    card = {
+        **of_settings(settings),
+        "trained_on": settings.real,
+        "toy": settings.real in DEMO_SOURCES,
+        "faces": len(rows),
+        "decoders": decoders,
+        "training_seed": settings.seed,
+        "training": runs.provenance(device),
+    }
+    save_model(folder / runs.GENERATOR, model, card)
+
+
+def originals(settings: GenerateSettings, per_image: int) -> tuple[Source, NDArray[np.uint8]]:
+    """The source that is remade, and the rows of its first images, those that are.
+
+    Raises:
+        UserError: if there are fewer than ``images`` asks for.
+    """
+    source = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
+    count = -(-settings.images // per_image)
+    most = f"be at most {len(source) * per_image}, {per_image} for each image of {settings.real}"
+    checks.require(1 <= count <= len(source), "images", settings.images, most)
+    return source, source.rows[:count]
+
+
+def trained(folder: Path) -> tuple[Gan | Resynthesis, dict[str, Any], str]:
     """The generator a run has left, what its file says of it, and the sha256 of its weights."""
     model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS, UPGRADES)
-    return cast(Gan, model), card, sha256
+    return cast(Gan | Resynthesis, model), card, sha256
 
 
 def of_settings(settings: GenerateSettings) -> dict[str, Any]:
@@ -80,7 +121,10 @@ def of_settings(settings: GenerateSettings) -> dict[str, Any]:
 
 
 def sample(
-    settings: GenerateSettings, generator: Gan | HubPggan, card: Mapping[str, Any], sha256: str
+    settings: GenerateSettings,
+    generator: Gan | HubPggan | Resynthesis,
+    card: Mapping[str, Any],
+    sha256: str,
 ) -> dict[str, Any]:
     """Write images of a trained generator, and measure them.
 
@@ -102,13 +146,30 @@ def sample(
     }
     started = time.monotonic()
     generator.to(pick_device(settings.trainer))
-    sampling.write_samples(generator, folder, settings.images, made_by)
+    made_from = {}
+    if isinstance(generator, Resynthesis):
+        per_image = generator.per_image
+        source, rows = originals(settings, per_image)
+        make = sampling.from_originals(generator, rows, settings.seed)
+        made_by["made_from_source"] = settings.real
+        made_from = {
+            sampling.name_of(number): {
+                "sha256": source.sha256[number // per_image],
+                "decoder": generator.chosen(number, settings.seed)[0],
+            }
+            for number in range(settings.images)
+        }
+    else:
+        make = sampling.from_latents(generator, settings.seed)
+    sampling.write_samples(make, folder, settings.images, made_by)
     seconds = time.monotonic() - started
     faces = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
     log.info("measure the images")
     samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
     measured = quality(faces.rows, samples, settings.seed)
     whole = {**card, **made_by, "images": settings.images, "quality": measured}
+    if made_from:
+        whole["made_from"] = made_from
     sampling.finish(folder, whole)
     log.info("\n%s\n", quality_table(whole))
     if measured["collapsed"]:
@@ -134,16 +195,22 @@ def main(composed: DictConfig) -> None:
             return
         pl.seed_everything(settings.seed, verbose=False)
         generator = settings.gan.build(settings.dataset.image_size)
-        if not isinstance(generator, Gan):
+        if isinstance(generator, HubPggan):
             card = {**of_settings(settings), "trained_on": None, "toy": False}
             sample(settings, generator, card, checksum("", generator.state_dict()))
             return
         resuming = settings.resume is not None
-        resumed = checkpoints.to_resume(folder, config.flat(settings)) if resuming else None
+        # Autoencoders are trained on the images that they remake.
+        also = ("images",) if isinstance(generator, Resynthesis) else ()
+        flat = config.flat(settings)
+        resumed = checkpoints.to_resume(folder, flat, also) if resuming else None
         if runs.on_first_device():
             runs.begin(folder, hydra_config, composed, resuming=resuming)
         with entry.claimed(folder):
-            train(settings, generator, folder, resumed)
+            if isinstance(generator, Resynthesis):
+                train_resynthesis(settings, generator, folder, resumed)
+            else:
+                train(settings, generator, folder, resumed)
             if not runs.on_first_device():
                 return
             result: dict[str, Any] = {"settings": plain(settings)}

@@ -29,6 +29,7 @@ from forensics.evaluation.audit import audit_run
 from forensics.evaluation.examples import feature_space, mistakes
 from forensics.evaluation.results import (
     against_chance,
+    by_generator,
     by_source,
     calibrate,
     measure,
@@ -88,12 +89,13 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     )  # fmt: skip
     clock.append(time.monotonic())
 
-    is_real = split.validation.source < len(dataset.real)
+    is_real = split.validation.source < len(dataset.all_real)
     reals, generated = validation[is_real], validation[~is_real]
     calibration = calibrate(reals, generated, centred=task.detector.is_probabilistic)
     seen = (*dataset.real, *dataset.train_on)
-    scored = by_source(data.sources, dataset.real, seen, split.test, test)
-    sources, pairs = measure(scored, calibration, settings.seed)
+    validated = by_source(data.sources, dataset.all_real, seen, split.validation, validation)
+    scored = by_source(data.sources, dataset.all_real, seen, split.test, test)
+    sources, pairs = measure(scored, calibration, settings.seed, dataset.unseen_real)
     prepare, fit, testing = np.diff(clock).round(2).tolist()
     result = {
         "toy": settings.dataset.toy,
@@ -102,7 +104,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "settings": plain(settings),
         "epoch": best["epoch"] + 1,
         **dataclasses.asdict(calibration),
-        "validation": against_chance(reals, generated),
+        "validation": against_chance(reals, generated)
+        | {"generators": by_generator(validated, calibration.thresholds)},
         "sources": sources,
         "pairs": pairs,
         "test_hashes": data.test_hashes(),
@@ -122,12 +125,13 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     }
     card = detector_card(settings, result, calibration, data)
     save_model(folder / runs.DETECTOR, task.detector, card.to_file())
-    columns = score_columns(data.sources, dataset.real, "validation", split.validation, validation)
-    tested = score_columns(data.sources, dataset.real, "test", split.test, test)
+    real = dataset.all_real
+    columns = score_columns(data.sources, real, "validation", split.validation, validation)
+    tested = score_columns(data.sources, real, "test", split.test, test)
     columns = {name: columns[name] + tested[name] for name in columns}
     files.write_columns(folder / runs.SCORES, columns)
     if settings.perturb:
-        again = perturbed_columns(data.sources, dataset.real, split.test, perturbed)
+        again = perturbed_columns(data.sources, real, split.test, perturbed)
         files.write_columns(folder / runs.PERTURBED, again)
     for source, sheet in mistakes(data, test).items():
         files.write_image(folder / runs.MISTAKES / f"{source}.png", sheet)
@@ -135,10 +139,10 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     if featured is not None:
         files.write_columns(folder / runs.FEATURES, featured[1])
     spectra = {
-        source.name: mean_log_power(
-            source.rows[data.split.test.of_source(position)[:SPECTRUM_IMAGES]]
+        data.sources[position].name: mean_log_power(
+            data.sources[position].rows[split.test.of_source(position)[:SPECTRUM_IMAGES]]
         )
-        for position, source in enumerate(data.sources)
+        for position in np.unique(split.test.source)
     }
     logger = cast(TensorBoardLogger, trainer.logger)
     log_results(logger, result, columns, spectra, trainer.global_step)

@@ -69,10 +69,14 @@ def run_name(name: str) -> None:
 def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401
     """A dataclass as plain containers, for files; enums become their names."""
 
-    def leaf(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: str(v) if isinstance(v, StrEnum) else v for key, v in pairs}
+    def leaf(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, list):
+            return [leaf(one) for one in value]
+        return str(value) if isinstance(value, StrEnum) else value
 
-    return dataclasses.asdict(settings, dict_factory=leaf)
+    return dataclasses.asdict(
+        settings, dict_factory=lambda pairs: {key: leaf(value) for key, value in pairs}
+    )
 
 
 def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from forensics.checks import dotted, plain
-from forensics.data.splits import DatasetSettings
+from forensics.data.settings import DatasetSettings
 from forensics.detectors import DETECTORS, plugins
 from forensics.errors import UserError
 from forensics.evaluation.settings import EvaluateSettings

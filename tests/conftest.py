@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from forensics.data.splits import DatasetSettings
+from forensics.data.settings import DatasetSettings
 from forensics.detectors.card import (
     Calibration,
     DetectorCard,
@@ -108,8 +108,11 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
             "root": str(root),
             "folders": {},
             "real": ["real"],
+            "unseen_real": [],
             "generators": ["seen", "unseen"],
             "train_on": ["seen"],
+            "validate_on": [],
+            "paired": False,
             "train_count": 20,
             "test_count": 10,
             "drop_near_duplicates": False,

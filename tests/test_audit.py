@@ -16,8 +16,8 @@ from PIL import Image
 
 from forensics.cli import main
 from forensics.data.datamodule import FaceData
+from forensics.data.settings import DatasetSettings
 from forensics.data.sources import repetitions
-from forensics.data.splits import DatasetSettings
 from forensics.errors import UserError
 from forensics.evaluation.audit import (
     MAX_AUROC,

@@ -25,8 +25,9 @@ from forensics.data.datamodule import (
     PartImages,
     ShuffledBatches,
 )
+from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, open_source
-from forensics.data.splits import DatasetSettings, Part
+from forensics.data.splits import Part
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter
 from forensics.preprocess.base import Draws, Preprocess
@@ -90,7 +91,7 @@ def _raw(data: FaceData, stage: str, positions: Tensor) -> Tensor:
 class TestShuffledBatches:
     @pytest.mark.parametrize(("count", "batch_size"), [(40, 8), (47, 8), (8, 8), (7, 8), (5, 1)])
     def test_full_batches_of_every_image_at_most_once(self, count: int, batch_size: int) -> None:
-        places = list(batches := ShuffledBatches(count, batch_size, 0, 0, 1))
+        places = list(batches := ShuffledBatches(np.arange(count)[:, None], batch_size, 0, 0, 1))
         assert len(places) == len(batches) == count // batch_size
         assert [place.number for place in places] == list(range(len(places)))
         assert all(len(place.positions) == batch_size for place in places)
@@ -100,7 +101,7 @@ class TestShuffledBatches:
 
     def test_order_is_a_function_of_seed_and_epoch(self) -> None:
         def order(seed: int, epoch: int) -> tuple[int, ...]:
-            batches = ShuffledBatches(40, 8, seed, 0, 1)
+            batches = ShuffledBatches(np.arange(40)[:, None], 8, seed, 0, 1)
             batches.set_epoch(epoch)
             places = list(batches)
             assert all(place.epoch == epoch for place in places)
@@ -113,17 +114,32 @@ class TestShuffledBatches:
             assert order(*place) == expected
 
     def test_what_is_left_over_changes_from_epoch_to_epoch(self) -> None:
-        batches = ShuffledBatches(9, 8, 0, 0, 1)
+        batches = ShuffledBatches(np.arange(9)[:, None], 8, 0, 0, 1)
         trained = set()
         for epoch in range(10):
             batches.set_epoch(epoch)
             trained |= {position for place in batches for position in place.positions}
         assert trained == set(range(9))
 
+    @pytest.mark.parametrize("devices", [1, 2])
+    def test_a_group_comes_in_one_batch_first_members_first(self, devices: int) -> None:
+        groups = np.arange(40).reshape(20, 2)
+        seen = []
+        for rank in range(devices):
+            for place in ShuffledBatches(groups, 8, 0, rank, devices):
+                first, second = place.positions.reshape(2, -1)
+                assert len(first) == 4 // devices
+                np.testing.assert_array_equal(first + 1, second)
+                assert not (first % 2).any()
+                seen += place.positions.tolist()
+        assert sorted(seen) == list(range(40))
+
     @pytest.mark.parametrize("devices", [2, 4])
     def test_devices_share_the_batch_of_one_device(self, devices: int) -> None:
-        whole = ShuffledBatches(47, 8, 3, 0, 1)
-        ranks = [ShuffledBatches(47, 8, 3, rank, devices) for rank in range(devices)]
+        whole = ShuffledBatches(np.arange(47)[:, None], 8, 3, 0, 1)
+        ranks = [
+            ShuffledBatches(np.arange(47)[:, None], 8, 3, rank, devices) for rank in range(devices)
+        ]
         for batches in (whole, *ranks):
             batches.set_epoch(2)
         for expected, *shares in zip(whole, *ranks, strict=True):
@@ -339,6 +355,24 @@ class TestStages:
         assert len(fitted) >= 32
         assert fitted <= set(files.values())
         assert not fitted & tested
+
+    @pytest.mark.parametrize("per", Per)
+    def test_both_images_of_a_pair_get_the_same_draws(
+        self, faces: MakeFaces, tmp_path: Path, per: Per
+    ) -> None:
+        settings = faces(paired=True)
+        noise = Noise(max_std_grey_levels=20.0, per=per)
+        data = FaceData(settings, noise, 8, 0, tmp_path / "cache")
+        data.setup()
+        for raw in data.train_dataloader():
+            grey = torch.full((1, *raw.images.shape[1:]), 128, dtype=torch.uint8)
+            batch = raw._replace(images=grey.repeat(8, 1, 1, 1))
+            done = data.preprocess(batch)
+            assert raw.labels.tolist() == [1.0] * 4 + [0.0] * 4
+            assert torch.equal(done.images[:4], done.images[4:])
+            assert torch.equal(done.strengths["std_grey_levels"][:4],
+                               done.strengths["std_grey_levels"][4:])  # fmt: skip
+            assert not torch.equal(done.images[0], done.images[1])
 
     def test_without_a_trainer_nothing_is_preprocessed(
         self, faces: MakeFaces, open_data: OpenData

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from forensics.compute import Precision
 from forensics.data.datamodule import FaceData
-from forensics.data.splits import DatasetSettings
+from forensics.data.settings import DatasetSettings
 from forensics.detectors import Detector
 from forensics.errors import UserError
 from forensics.evaluation.calibration import fit_platt

@@ -117,7 +117,7 @@ class TestFiles:
         (folder / "loop").symlink_to(folder)
         (folder / "broken.png").symlink_to(folder / "nowhere.png")
         write_images(folder / ".hidden", 1)
-        for name in (".hidden.png", "source.json", "notes.txt", "image.png.part", "image"):
+        for name in (".hidden.png", "sources.json", "notes.txt", "image.png.part", "image"):
             shutil.copy(outside[0], folder / name)
         assert opened().paths == [f"{number:03d}.png" for number in range(6)]
 

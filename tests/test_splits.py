@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ import pytest
 from conftest import photos
 from PIL import Image
 
+from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_source
-from forensics.data.splits import DatasetSettings, Part, Split, split_sources
+from forensics.data.splits import Part, Split, split_sources
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter
 
@@ -22,8 +25,11 @@ BASE = DatasetSettings(
     root="faces",
     folders={},
     real=["real"],
+    unseen_real=[],
     generators=["seen", "unseen"],
     train_on=["seen"],
+    validate_on=[],
+    paired=False,
     train_count=20,
     test_count=10,
     drop_near_duplicates=False,
@@ -44,19 +50,31 @@ MakeSources = Callable[..., list[Source]]
 def sources(tmp_path: Path) -> MakeSources:
     """Make sources of one-pixel images, each given by a number, its colour.
 
-    A count stands for as many numbers that nothing else has.
+    A count stands for as many numbers that nothing else has. ``origins`` has, by source, the number
+    that each of its first images was made from.
     """
     fresh = iter(range(10_000, 2**24))
 
-    def make(**contents: int | Iterable[int]) -> list[Source]:
+    def make(
+        origins: Mapping[str, Sequence[int]] | None = None, **contents: int | Iterable[int]
+    ) -> list[Source]:
         made = []
+        files: dict[int, str] = {}
         for name, content in contents.items():
             numbers = [next(fresh) for _ in range(content)] if isinstance(content, int) else content
             folder = tmp_path / f"{next(fresh)}" / name
             folder.mkdir(parents=True)
             for position, number in enumerate(numbers):
                 colour = (number >> 16, number >> 8 & 255, number & 255)
-                Image.new("RGB", (1, 1), colour).save(folder / f"{position:04d}.png")
+                path = folder / f"{position:04d}.png"
+                Image.new("RGB", (1, 1), colour).save(path)
+                files[number] = hashlib.sha256(path.read_bytes()).hexdigest()
+            if name in (origins or {}):
+                made_from = {
+                    f"{position:04d}.png": {"sha256": files.get(number, "of another world")}
+                    for position, number in enumerate((origins or {})[name])
+                }
+                (folder / "source.json").write_text(json.dumps({"made_from": made_from}))
             made.append(open_source(name, folder, PREPARATION, tmp_path / "cache"))
         return made
 
@@ -295,6 +313,131 @@ class TestDuplicates:
         for source, name in enumerate(names):
             assert split.test.count(source) > 0
             assert (name in split.dropped) is (len(_fitted(split, source)) > 0)
+
+
+REALS = range(100, 130)
+
+
+class TestMadeFromOtherImages:
+    """Sources real, copies, unseen: copy i was made from real image i unless said otherwise."""
+
+    SETTINGS = dataclasses.replace(
+        BASE, generators=["copies", "unseen"], train_on=["copies"], paired=True
+    )
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_each_is_in_the_part_of_its_original(self, sources: MakeSources, seed: int) -> None:
+        made = sources({"copies": REALS}, real=REALS, copies=30, unseen=10)
+        split = split_sources(made, self.SETTINGS, seed)
+        for part in split[:3]:
+            assert _rows(part, 1) == _rows(part, 0) != []
+        assert split.dropped["copies"] == 10  # those of tested originals
+
+    def test_order_and_number_are_of_no_account(self, sources: MakeSources) -> None:
+        of = [*reversed(REALS), *REALS]
+        made = sources({"copies": of}, real=REALS, copies=60, unseen=10)
+        split = split_sources(made, self.SETTINGS, seed=0)
+        for part in split[:3]:
+            originals = {of[row] - 100 for row in _rows(part, 1)}
+            assert originals <= {*_rows(part, 0)}
+        assert [split.train.count(source) for source in range(2)] == [16, 16]
+        assert [split.validation.count(source) for source in range(2)] == [4, 4]
+
+    def test_too_few_shrink_both_classes(self, sources: MakeSources) -> None:
+        made = sources({"copies": REALS[:10]}, real=REALS, copies=10, unseen=10)
+        split = split_sources(made, self.SETTINGS, seed=0)
+        assert split.train.count(0) == split.train.count(1) == len(_rows(split.train, 1))
+        assert 0 < split.train.count(0) < 10
+        assert any("copies has 10 images" in note for note in split.notes)
+
+    def test_what_only_tested_images_gave_is_refused(self, sources: MakeSources) -> None:
+        made = sources({"copies": REALS[20:]}, real=REALS, copies=10, unseen=10)
+        with pytest.raises(UserError) as raised:
+            split_sources(made, self.SETTINGS, seed=0)
+        assert raised.value.key == "dataset.train_on"
+
+    def test_one_of_a_copy_of_a_tested_image_is_dropped(self, sources: MakeSources) -> None:
+        # Image 3 shows what the tested 25 shows, in another file.
+        reals = [*REALS]
+        reals[3] = reals[25]
+        of = [*REALS]
+        of[3] = reals[25]
+        made = sources({"copies": of}, real=reals, copies=30, unseen=10)
+        split = split_sources(made, self.SETTINGS, seed=0)
+        assert 3 not in {*_rows(split.train, 1), *_rows(split.validation, 1)}
+
+    def test_those_of_other_images_are_as_any_generator(self, sources: MakeSources) -> None:
+        made = sources({"copies": range(900, 930)}, real=REALS, copies=30, unseen=10)
+        plain = sources(real=REALS, copies=30, unseen=10)
+        for part, expected in zip(
+            split_sources(made, self.SETTINGS, 0)[:3],
+            split_sources(plain, self.SETTINGS, 0)[:3],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(part.row, expected.row)
+
+    def test_one_that_only_tests_has_tested_originals(self, sources: MakeSources) -> None:
+        settings = dataclasses.replace(BASE, generators=["seen", "copies"])
+        made = sources({"copies": REALS}, real=REALS, seen=30, copies=30)
+        split = split_sources(made, settings, seed=0)
+        assert _rows(split.test, 2) == _rows(split.test, 0)
+        assert split.train.count(2) == split.validation.count(2) == 0
+        few = sources({"copies": REALS[:20]}, real=REALS, seen=30, copies=20)
+        with pytest.raises(UserError) as raised:
+            split_sources(few, settings, seed=0)
+        assert raised.value.key == "dataset.generators"
+
+    def test_originals_and_copies_are_paired_and_the_rest_is_matched(
+        self, sources: MakeSources
+    ) -> None:
+        settings = dataclasses.replace(
+            self.SETTINGS, generators=["seen", "copies", "unseen"], train_on=["seen", "copies"]
+        )
+        made = sources({"copies": REALS}, real=REALS, seen=30, copies=30, unseen=10)
+        split = split_sources(made, settings, seed=0)
+        real, generated = split.pairs.T
+        assert sorted(split.pairs.ravel().tolist()) == list(range(len(split.train)))
+        assert {*split.train.source[real].tolist()} == {0}
+        copies = split.train.source[generated] == 2
+        assert copies.sum() == len(real) / 2 == 8
+        np.testing.assert_array_equal(
+            split.train.row[real[copies]], split.train.row[generated[copies]]
+        )
+
+
+class TestRoles:
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("made", [False, True])
+    def test_what_validates_neither_trains_nor_tests(
+        self, sources: MakeSources, seed: int, made: bool
+    ) -> None:
+        settings = dataclasses.replace(BASE, validate_on=["held_out"])
+        origins = {"held_out": REALS} if made else None
+        opened = sources(origins, real=REALS, seen=30, unseen=10, held_out=30)
+        split = split_sources(opened, settings, seed)
+        assert split.train.count(3) == split.test.count(3) == 0
+        assert split.validation.count(3) == split.validation.count(0) == 4
+        if made:
+            assert _rows(split.validation, 3) == _rows(split.validation, 0)
+        without = split_sources(opened[:3], BASE, seed)
+        for source in range(3):
+            for part, expected in zip(split[:3], without[:3], strict=True):
+                assert _rows(part, source) == _rows(expected, source)
+
+    def test_an_unseen_real_source_only_tests(self, sources: MakeSources) -> None:
+        settings = dataclasses.replace(BASE, unseen_real=["other"], generators=["seen"])
+        opened = sources(real=30, other=40, seen=30)
+        split = split_sources(opened, settings, seed=0)
+        assert _rows(split.test, 1) == list(range(30, 40))
+        assert _fitted(split, 1) == []
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"unseen_real": ["real"]}, {"validate_on": ["seen"]}, {"validate_on": ["unseen"]}],
+    )
+    def test_a_source_has_one_role(self, changes: dict[str, list[str]]) -> None:
+        with pytest.raises(UserError):
+            dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
 
 
 class TestTooSmall:

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forensics.data.demo.build import build_demo
+from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_source, rows_hash
-from forensics.data.splits import DatasetSettings, Part, Split, split_sources
+from forensics.data.splits import Part, Split, split_sources
 from forensics.errors import UserError
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
@@ -52,12 +53,26 @@ class ShuffledBatches(Sampler[Place]):
 
     Each of several devices gets its own images of every batch; together they are the batch that
     one device would get. What is left over after the last full batch waits for another epoch.
+
+    Args:
+        groups: ``(n, k)`` positions: the k images of a row come in one batch, in which all first
+            ones come first, then all second ones.
+        batch_size: images in a batch, a multiple of k times ``devices``.
+        seed: decides the order, together with the epoch.
+        rank: number of the device among those that train together.
+        devices: number of them.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, rank: int = 0, devices: int = 1
+        self,
+        groups: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        devices: int = 1,
     ) -> None:
-        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._groups, self._seed = groups, seed
+        self._in_batch = batch_size // groups.shape[1]
         self._rank, self._devices = rank, devices
         self._epoch = 0
 
@@ -66,13 +81,14 @@ class ShuffledBatches(Sampler[Place]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._count // self._batch_size
+        return int(len(self._groups) // self._in_batch)
 
     def __iter__(self) -> Iterator[Place]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._groups))
         for number in range(len(self)):
-            batch = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield Place(self._epoch, number, batch[self._rank :: self._devices])
+            batch = order[number * self._in_batch : (number + 1) * self._in_batch]
+            positions = self._groups[batch[self._rank :: self._devices]].T.ravel()
+            yield Place(self._epoch, number, positions)
 
 
 class OrderedBatches(Sampler[Place]):
@@ -144,7 +160,7 @@ class FaceData(pl.LightningDataModule):
         cache_dir: where prepared images are kept.
 
     Attributes (after `setup`):
-        sources: the real sources, then the generated ones.
+        sources: those of ``settings.names``, so the real ones first.
         split: which of their images train, validate and test.
     """
 
@@ -174,12 +190,11 @@ class FaceData(pl.LightningDataModule):
         if self._is_set_up:
             return
         settings = self.settings
-        names = [*settings.real, *settings.generators]
         if settings.toy:
+            fitted = (*settings.real, *settings.train_on, *settings.validate_on)
             counts = {
-                name: settings.test_count
-                + (settings.train_count if name in (*settings.real, *settings.train_on) else 0)
-                for name in names
+                name: settings.test_count + (settings.train_count if name in fitted else 0)
+                for name in settings.names
             }
             build_demo(Path(settings.root), counts)
         preparation = Preparation(
@@ -190,7 +205,8 @@ class FaceData(pl.LightningDataModule):
             settings.match,
         )
         self.sources = [
-            open_source(name, settings.folder(name), preparation, self._cache_dir) for name in names
+            open_source(name, settings.folder(name), preparation, self._cache_dir)
+            for name in settings.names
         ]
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:
@@ -207,7 +223,9 @@ class FaceData(pl.LightningDataModule):
 
     def test_hashes(self) -> dict[str, str]:
         """A hash of each source's tested images: runs with the same one tested the same images."""
-        return self._hashes(self.split.test)
+        hashes, tested = self._hashes(self.split.test), self.split.test.source
+        return {self.settings.names[position]: hashes[self.settings.names[position]]
+                for position in np.unique(tested)}  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hold the images against those of a checkpoint.
@@ -231,7 +249,7 @@ class FaceData(pl.LightningDataModule):
     def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
         # No workers: copying mapped rows takes less time than handing them between processes.
         return DataLoader(
-            PartImages(part, self.sources, len(self.settings.real)),
+            PartImages(part, self.sources, len(self.settings.all_real)),
             batch_size=None,
             sampler=batches,
             pin_memory=torch.cuda.is_available(),
@@ -242,9 +260,12 @@ class FaceData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled full batches of the training part."""
-        part = self.split.train
-        batches = ShuffledBatches(len(part), self.batch_size, self._seed, *self._place())
-        return self._loader(part, batches)
+        return self._loader(self.split.train, self._shuffled(*self._place()))
+
+    def _shuffled(self, rank: int = 0, devices: int = 1) -> ShuffledBatches:
+        single = np.arange(len(self.split.train))[:, None]
+        groups = self.split.pairs if self.settings.paired else single
+        return ShuffledBatches(groups, self.batch_size, self._seed, rank, devices)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation part in order."""
@@ -253,8 +274,7 @@ class FaceData(pl.LightningDataModule):
 
     def prepared_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of the first epoch, preprocessed, as one device would get them all."""
-        part = self.split.train
-        for batch in self._loader(part, ShuffledBatches(len(part), self.batch_size, self._seed)):
+        for batch in self._loader(self.split.train, self._shuffled()):
             batch = self.transfer_batch_to_device(batch, device, 0)
             yield self.preprocess(batch).images, batch.labels
 
@@ -266,8 +286,17 @@ class FaceData(pl.LightningDataModule):
             rank: number of the device among those that train together.
         """
         images = batch.images.float()
-        draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=images.device)
-        return self._preprocess(images, draws)
+
+        def preprocess(some: Tensor) -> Preprocessed:
+            draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=some.device)
+            return self._preprocess(some, draws)
+
+        if not self.settings.paired:
+            return preprocess(images)
+        # The same draws for both halves, so for both images of a pair.
+        real, generated = (preprocess(half) for half in images.chunk(2))
+        both = {name: strengths.repeat(2) for name, strengths in real.strengths.items()}
+        return Preprocessed(torch.cat([real.images, generated.images]), both)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Preprocess a training batch on the device; any other becomes float."""

@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -27,7 +28,7 @@ from forensics.files import staged
 from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
 from forensics.images.geometry import Match, ResizeFilter, matched, to_square
-from forensics.images.listing import ImageFile, as_text, list_images
+from forensics.images.listing import ImageFile, as_text, list_images, read_origins
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -65,12 +66,23 @@ class Source:
         paths: relative paths of the accepted files, one a row.
         digests: 16-byte hashes of the rows' pixels: equal rows have equal ones.
         hashes: ``(n,)`` by `forensics.images.duplicates.perceptual_hashes`.
+        sha256: of the files, in hexadecimal, one a row.
+        originals: likewise of the image that each was made from, None where none is known; None
+            for a source of which none is.
         rejected: relative path and reason of each file that was left out.
         flagged: relative path and oddity of each file that was accepted all the same.
     """
 
-    def __init__(self, name: str, cache: Path, image_size: int) -> None:
+    def __init__(
+        self, name: str, cache: Path, image_size: int, made_from: Mapping[str, str] | None = None
+    ) -> None:
         """Map what `open_source` has built.
+
+        Args:
+            name: the source's name.
+            cache: folder of its rows.
+            image_size: their height and width.
+            made_from: by relative path the sha256 of the file that an image was made from.
 
         Raises:
             _CorruptCache: if the cache is not what was written.
@@ -82,12 +94,14 @@ class Source:
             self.paths = cast(list[str], accepted["path"].to_pylist())
             self.digests = cast(list[bytes], accepted["digest"].to_pylist())
             self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
+            self.sha256 = cast(list[str], accepted["sha256"].to_pylist())
             self.rejected = _pairs(manifest, "rejected")
             self.flagged = _pairs(manifest, "flag")
             with (cache / _ROWS).open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             shape = (len(self.paths), image_size, image_size, 3)
             self.rows: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8).reshape(shape)
+            self.originals = made_from and [made_from.get(path) for path in self.paths]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _CorruptCache(str(error)) from error
         # A torn or zeroed file shows in a few rows; reading all would take as long as training.
@@ -143,21 +157,22 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
     place = _hash(f"{folder.resolve()}|{policy}".encode())[:12]
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
+    made_from = read_origins(folder)
     home = cache_dir / f"{name}-{place}"
     cache = home / content
     try:
-        source = _open(name, cache, size)
+        source = _open(name, cache, size, made_from)
         if source is None:
             home.mkdir(parents=True, exist_ok=True)
             with _locked(home / "lock", name):
-                source = _open(name, cache, size)
+                source = _open(name, cache, size, made_from)
                 if source is None:
                     for outdated in home.iterdir():
                         if outdated.is_dir():
                             shutil.rmtree(outdated)
                     with staged(cache) as unfinished:
                         _build(folder, files, preparation, unfinished, f"prepare {name}")
-                    source = Source(name, cache, size)
+                    source = Source(name, cache, size, made_from)
     except OSError as error:
         raise UserError(
             f"Cannot keep the prepared images of {name} in {home} ({error.strerror or error}): "
@@ -214,12 +229,14 @@ def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.
     return pairs, np.split(groups(len(digests), pairs), starts[1:-1])
 
 
-def _open(name: str, cache: Path, image_size: int) -> Source | None:
+def _open(
+    name: str, cache: Path, image_size: int, made_from: Mapping[str, str] | None
+) -> Source | None:
     """The source if its cache is complete, None if it has to be built."""
     if not cache.is_dir():
         return None
     try:
-        return Source(name, cache, image_size)
+        return Source(name, cache, image_size, made_from)
     except _CorruptCache as error:
         log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
         return None
@@ -272,6 +289,7 @@ def _build(
             table["bytes"].append(file.bytes)
             table["mtime_ns"].append(file.mtime_ns)
             table["digest"].append(None if row is None else _digest(row))
+            table["sha256"].append(None if row is None else sha256_of(folder / file.path))
             table["hash"].append(None if row is None else perceptual_hashes(row[None])[0])
             table["rejected"].append(None if accepted else note)
             table["flag"].append(note if accepted and note else None)
@@ -285,6 +303,12 @@ def _build(
     with (unfinished / _MANIFEST).open("wb") as out:
         pq.write_table(pa.table(table, schema=pa.schema(_MANIFEST_FIELDS)), out)
         _to_disk(out)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
@@ -308,6 +332,7 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("bytes", pa.int64()),
     pa.field("mtime_ns", pa.int64()),
     pa.field("digest", pa.binary(_DIGEST_BYTES)),
+    pa.field("sha256", pa.string()),
     pa.field("hash", pa.uint64()),
     pa.field("rejected", pa.string()),
     pa.field("flag", pa.string()),

@@ -1,123 +1,21 @@
 """Split of the images into training, validation and test; no image is in two of them.
 
 As in the paper the first N of a source train and its last N test. Validation is a seeded share of
-the training images, and the only part that may choose a checkpoint or a threshold.
+the training images, and the only part that may choose a checkpoint or a threshold. An image that
+was made from another of the run's images is in the part that its original is in, or in none.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics import checks
+from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Source, repetitions
 from forensics.errors import UserError
-from forensics.images.geometry import Match, ResizeFilter
-
-
-@dataclass
-class DatasetSettings:
-    """Sources and their roles.
-
-    Attributes:
-        root: the folder that holds one folder for each source.
-        folders: where a source lies whose folder is not ``root/<name>``.
-        real: sources of real images, in equal shares of the class.
-        generators: sources of generated images; all of them are tested.
-        train_on: those of ``generators`` that are trained on, in equal shares of the class.
-        train_count: images of each source that may train, the first ones.
-        test_count: images of each source that test, the last ones.
-        drop_near_duplicates: drop not only copies but near-duplicates, too, from training images.
-        validation_share: share of the training images that validates, in (0, 1).
-        image_size: height and width in pixels that images are resized to.
-        resize_filter: the antialiased filter for it.
-        match: the handling that all images have in common, or none.
-        min_side: files with a shorter side in pixels are rejected.
-        max_rejected_share: a source with a larger share of rejected files stops the run.
-        toy: the sources are the demo's, rendered into ``root`` when missing.
-    """
-
-    root: str
-    folders: dict[str, str]
-    real: list[str]
-    generators: list[str]
-    train_on: list[str]
-    train_count: int
-    test_count: int
-    drop_near_duplicates: bool
-    validation_share: float
-    image_size: int
-    resize_filter: ResizeFilter
-    match: Match
-    min_side: int
-    max_rejected_share: float
-    toy: bool
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range, and sources that contradict each other."""
-        names = [*self.real, *self.generators]
-        for name in names:
-            if names.count(name) > 1:
-                raise UserError(
-                    f"The source {name} stands twice in dataset.real and dataset.generators: "
-                    "name each source once.",
-                    key="dataset.real" if name in self.real else "dataset.generators",
-                )
-            key = "dataset.real" if name in self.real else "dataset.generators"
-            checks.source_name(key, name)
-        self._check_known("folders", names)
-        checks.at_least(self, "dataset.", train_count=1, test_count=1, image_size=1, min_side=1)
-        share = self.validation_share
-        checks.require(0 < share < 1, "dataset.validation_share", share, "be between 0 and 1")
-        share = self.max_rejected_share
-        checks.require(0 <= share <= 1, "dataset.max_rejected_share", share, "be in [0, 1]")
-
-    def _check_known(self, key: str, known: list[str]) -> None:
-        for name in getattr(self, key):
-            if name not in known:
-                raise UserError(
-                    f"dataset.{key} names {name}, which is not among {', '.join(known)}: "
-                    "correct it, or add it to dataset.generators.",
-                    key=f"dataset.{key}",
-                )
-
-    def check_training(self) -> None:
-        """Refuse sources that no detector can be trained on, though one could be tested on them."""
-        for key in ("real", "generators"):
-            if not getattr(self, key):
-                raise UserError(
-                    f"dataset.{key} is empty: name at least one source, as in "
-                    f"dataset.{key}=[NAME]; a detector needs real and generated images.",
-                    key=f"dataset.{key}",
-                )
-        for name in self.train_on:
-            if self.train_on.count(name) > 1:
-                raise UserError(
-                    f"dataset.train_on names {name} twice: name each source once.",
-                    key="dataset.train_on",
-                )
-        self._check_known("train_on", self.generators)
-
-    def check_classes(self, *, one_class: bool) -> None:
-        """Refuse to train without generated images, unless the detector learns from real ones.
-
-        Raises:
-            UserError: then.
-        """
-        if not self.train_on and not one_class:
-            raise UserError(
-                "dataset.train_on is empty: name at least one of dataset.generators, as in "
-                "dataset.train_on=[NAME], or take a model that learns from real images alone.",
-                key="dataset.train_on",
-            )
-
-    def folder(self, name: str) -> Path:
-        """Folder of a source."""
-        return Path(self.folders.get(name, Path(self.root, name)))
 
 
 @dataclass(frozen=True)
@@ -157,14 +55,18 @@ class Split(NamedTuple):
         train: what the weights are fitted to.
         validation: what chooses checkpoint and threshold.
         test: what is reported.
+        pairs: ``(n, 2)`` positions in ``train`` of a real and a generated image, which come in one
+            batch, each image once: as many as can be of an original and what was made from it.
         dropped: by source, how many training images were dropped because their pixels are those
-            of a tested image or of an earlier training image, or near to them if that is set.
+            of a tested image or of an earlier training image, or near to them if that is set, or
+            because they were made from an image that does not train or validate.
         notes: sentences on what the sources could not give.
     """
 
     train: Part
     validation: Part
     test: Part
+    pairs: NDArray[np.int64]
     dropped: dict[str, int]
     notes: list[str]
 
@@ -177,55 +79,29 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
     neither class outweighs the other in an accuracy.
 
     Args:
-        sources: those of ``settings.real``, then those of ``settings.generators``, in order.
+        sources: those of ``settings.names``, in order.
         settings: counts and roles.
         seed: decides which training images validate.
 
     Raises:
         UserError: if a source has nothing left to train, validate or test with.
     """
-    peers = dict.fromkeys(settings.real, settings.real)
-    peers |= dict.fromkeys(settings.train_on, settings.train_on)
-    wanted = settings.train_count + settings.test_count
-    tested: dict[str, int] = {}
-    for source in sources:
-        count = min(settings.test_count, len(source))
-        if source.name in peers and len(source) < wanted:
-            count = min(count, max(1, round(len(source) * settings.test_count / wanted)))
-        tested[source.name] = count
-    largest = max(tested[name] for name in settings.generators)
-    for name in settings.real:
-        tested[name] = min(tested[name], largest)
-
-    test = [np.arange(len(s) - tested[s.name], len(s)) for s in sources]
-    # What the same image has the same of.
-    pictures: Sequence[Sequence[object]] = (
-        [group.tolist() for group in repetitions(sources)[1]]
-        if settings.drop_near_duplicates
-        else [source.digests for source in sources]
-    )
-    taken = {p[row] for p, rows in zip(pictures, test, strict=True) for row in rows.tolist()}
-    candidates: dict[str, list[int]] = {}
-    dropped: dict[str, int] = {}
-    for source, picture in zip(sources, pictures, strict=True):
-        if source.name not in peers:
-            continue
-        rows = range(min(settings.train_count, len(source) - tested[source.name]))
-        candidates[source.name] = kept = []
-        for row in rows:
-            if picture[row] not in taken:
-                # Once is enough: a second copy could validate what the first one trains.
-                taken.add(picture[row])
-                kept.append(row)
-        dropped[source.name] = len(rows) - len(kept)
+    origins = _origins(sources)
+    tested = _tested(sources, settings, origins)
+    test = [np.arange(len(source) - tested[source.name], len(source)) for source in sources]
+    candidates, dropped = _candidates(sources, settings, origins, test)
 
     # The smallest number that both classes can share evenly among their sources, and how often
     # every source can give its part of that.
     share = math.lcm(len(settings.real), len(settings.train_on) or 1)
-    times = min(len(rows) * len(peers[name]) // share for name, rows in candidates.items())
+    each = {
+        name: share // len(group) for group in (settings.real, settings.train_on) for name in group
+    }
+    giving = [name for name in each if name not in origins]
+    times = min(len(candidates[name]) // each[name] for name in giving)
     validating = max(1, round(times * settings.validation_share))
     if times <= validating:
-        name = min(candidates, key=lambda name: len(candidates[name]) * len(peers[name]))
+        name = min(giving, key=lambda name: len(candidates[name]) / each[name])
         raise UserError(
             f"The source {name} has too few images to train and validate with "
             f"({len(candidates[name])} are left, {tested[name]} test and {dropped[name]} were "
@@ -235,31 +111,183 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
         )
     # A stream of its own: those of the orders are seeded with (seed, epoch).
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    train, validation = [], []
-    for source in sources:
-        rows_of_both: list[int] = []
-        held_out = 0
-        if source.name in peers:
-            each = share // len(peers[source.name])
-            rows_of_both = candidates[source.name][: times * each]
-            held_out = validating * each
-        shuffled = generator.permutation(np.array(rows_of_both, np.int64))
-        validation.append(np.sort(shuffled[:held_out]))
-        train.append(np.sort(shuffled[held_out:]))
+    held_out = {name: validating * each[name] for name in each}
+    held_out |= dict.fromkeys(settings.validate_on, validating * share)
+    none = np.empty(0, np.int64)
+    train, validation = [none for _ in sources], [none for _ in sources]
+    for position, name in enumerate(settings.names):
+        if name in held_out and name not in origins:
+            used = times * each[name] if name in each else len(candidates[name])
+            shuffled = generator.permutation(np.array(candidates[name][:used], np.int64))
+            validation[position] = np.sort(shuffled[: held_out[name]])
+            if name in each:
+                train[position] = np.sort(shuffled[held_out[name] :])
 
+    # What was made from other images follows them.
+    for position, name in enumerate(settings.names):
+        if name not in origins:
+            continue
+        free = np.isin(np.arange(len(sources[position])), candidates.get(name, none))
+        if name in each:
+            train[position] = np.flatnonzero(free & _inside(origins[name], train))
+        if name in held_out:
+            rows = np.flatnonzero(free & _inside(origins[name], validation))
+            validation[position] = np.sort(generator.permutation(rows)[: held_out[name]])
+        if name in settings.generators:
+            test[position] = np.flatnonzero(_inside(origins[name], test))[-settings.test_count :]
+        if name in held_out:
+            following = _inside(origins[name], train) | _inside(origins[name], validation)
+            dropped[name] = int((~(free & following)).sum())
+        elif not len(test[position]):
+            raise UserError(
+                f"{name} was made from images that do not test: name it in dataset.train_on or "
+                "dataset.validate_on, or test it with evaluate.py.",
+                key="dataset.generators",
+            )
+    kept = min(len(rows) // each[name] for rows, name in zip(train, settings.names, strict=True)
+               if name in each)  # fmt: skip
+    if kept == 0:
+        raise UserError(
+            f"No image of {', '.join(name for name in each if name in origins)} was made from an "
+            "image that trains: make more with generate.py, of the first images of dataset.real.",
+            key="dataset.train_on",
+        )
+    for position, name in enumerate(settings.names):
+        if name in each and len(train[position]) > kept * each[name]:
+            chosen = generator.permutation(train[position])[: kept * each[name]]
+            train[position] = np.sort(chosen)
+    notes = _notes(sources, settings, train, validation, test, dropped)
+    parts = (Part.of(train), Part.of(validation), Part.of(test))
+    pairs = _pairs(parts[0], settings, origins, generator)
+    return Split(*parts, pairs, dropped, notes)
+
+
+def _notes(
+    sources: Sequence[Source],
+    settings: DatasetSettings,
+    train: Sequence[NDArray[np.int64]],
+    validation: Sequence[NDArray[np.int64]],
+    test: Sequence[NDArray[np.int64]],
+    dropped: Mapping[str, int],
+) -> list[str]:
+    """Sentences on what the sources could not give."""
+    shares = dict.fromkeys(settings.real, settings.train_count // len(settings.real))
+    shares |= {name: settings.train_count // len(settings.train_on) for name in settings.train_on}
+    near = "or near-duplicates " if settings.drop_near_duplicates else ""
     notes = []
     for position, source in enumerate(sources):
-        used = {"test": (tested[source.name], settings.test_count)}
-        if source.name in peers:
-            wanted = settings.train_count // len(peers[source.name])
-            used["train or validate"] = (len(train[position]) + len(validation[position]), wanted)
-        short = [f"{n} {use} instead of {all_}" for use, (n, all_) in used.items() if n < all_]
+        name, made = source.name, source.originals is not None
+        fitted = len(train[position]) + len(validation[position])
+        wanted = {"test": (len(test[position]), settings.test_count)}
+        if made or name in settings.validate_on:
+            wanted.clear()
+        wanted["train or validate"] = (fitted, shares.get(name, 0))
+        short = [f"{n} {use} instead of {all_}" for use, (n, all_) in wanted.items() if n < all_]
         if short:
-            notes.append(f"{source.name} has {len(source)} images: {', '.join(short)}.")
-        if dropped.get(source.name):
+            notes.append(f"{name} has {len(source)} images: {', '.join(short)}.")
+        if dropped.get(name):
+            others = "made from images that do not train or validate, or " if made else ""
             notes.append(
-                f"{source.name}: {dropped[source.name]} training images dropped as copies "
-                f"{'or near-duplicates ' if settings.drop_near_duplicates else ''}of tested "
-                "images or of each other."
+                f"{name}: {dropped[name]} training images dropped as {others}copies {near}of "
+                "tested images or of each other."
             )
-    return Split(Part.of(train), Part.of(validation), Part.of(test), dropped, notes)
+    return notes
+
+
+def _origins(sources: Sequence[Source]) -> dict[str, NDArray[np.int64]]:
+    """Where the originals of images are that were made from others.
+
+    Returns:
+        By source, ``(n, 2)``: position of the original's source and its row, or -1 where it is in
+        none of them. A source without any original among the sources is left out.
+    """
+    where: dict[str, tuple[int, int]] = {}
+    for position, source in enumerate(sources):
+        for row, sha256 in enumerate(source.sha256):
+            where.setdefault(sha256, (position, row))
+    found = {
+        source.name: np.array([where.get(sha256 or "", (-1, -1)) for sha256 in source.originals])
+        for source in sources
+        if source.originals is not None
+    }
+    return {name: origins for name, origins in found.items() if (origins >= 0).any()}
+
+
+def _inside(origins: NDArray[np.int64], part: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Which images have their original among some rows of each source, ``(n,)``."""
+    rows = {(position, row) for position, rows in enumerate(part) for row in rows.tolist()}
+    return np.array([(position, row) in rows for position, row in origins.tolist()])
+
+
+def _tested(
+    sources: Sequence[Source], settings: DatasetSettings, origins: Collection[str]
+) -> dict[str, int]:
+    """By source, how many images test, the last ones; of ``origins`` none by their place."""
+    trained = {*settings.real, *settings.train_on}
+    wanted = settings.train_count + settings.test_count
+    tested: dict[str, int] = {}
+    for source in sources:
+        count = min(settings.test_count, len(source))
+        if source.name in trained and len(source) < wanted:
+            count = min(count, max(1, round(len(source) * settings.test_count / wanted)))
+        if source.name in origins or source.name in settings.validate_on:
+            count = 0
+        tested[source.name] = count
+    of_generators = [tested[name] for name in settings.generators if name not in origins]
+    largest = max(of_generators, default=settings.test_count)
+    return tested | {name: min(tested[name], largest) for name in settings.real}
+
+
+def _candidates(
+    sources: Sequence[Source],
+    settings: DatasetSettings,
+    origins: Collection[str],
+    test: Sequence[NDArray[np.int64]],
+) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Rows of each source that may train or validate, without copies, and how many are left out."""
+    # What the same image has the same of.
+    pictures: Sequence[Sequence[object]] = (
+        [group.tolist() for group in repetitions(list(sources))[1]]
+        if settings.drop_near_duplicates
+        else [source.digests for source in sources]
+    )
+    taken = {p[row] for p, rows in zip(pictures, test, strict=True) for row in rows.tolist()}
+    candidates: dict[str, list[int]] = {}
+    dropped: dict[str, int] = {}
+    for source, picture, tested in zip(sources, pictures, test, strict=True):
+        name = source.name
+        if name not in (*settings.real, *settings.train_on, *settings.validate_on):
+            continue
+        # What was made from others goes by them, wherever it stands.
+        first = len(source) if name in origins else settings.train_count
+        rows = range(min(first, len(source) - len(tested)))
+        candidates[name] = kept = []
+        for row in rows:
+            if picture[row] not in taken:
+                # Once is enough: a second copy could validate what the first one trains.
+                taken.add(picture[row])
+                kept.append(row)
+        dropped[name] = len(rows) - len(kept)
+    return candidates, dropped
+
+
+def _pairs(
+    train: Part,
+    settings: DatasetSettings,
+    origins: Mapping[str, NDArray[np.int64]],
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Positions of a real and a generated image each, as `Split.pairs` has them."""
+    is_real = train.source < len(settings.real)
+    places = zip(train.source.tolist(), train.row.tolist(), strict=True)
+    free = {place: position for position, place in enumerate(places) if is_real[position]}
+    pairs, single = [], []
+    for position in np.flatnonzero(~is_real).tolist():
+        name = settings.names[train.source[position]]
+        original = tuple(origins[name][train.row[position]]) if name in origins else None
+        if original in free:
+            pairs.append((free.pop(original), position))
+        else:
+            single.append(position)
+    rest = generator.permutation(np.array(list(free.values()), np.int64))
+    return np.array([*pairs, *zip(rest, single, strict=False)], np.int64).reshape(-1, 2)

@@ -96,7 +96,7 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
         Audited(
             source,
             data.settings.folder(source.name),
-            source.name in data.settings.real,
+            source.name in data.settings.all_real,
             rows(position, "train"),
             rows(position, "train", "validation"),
             rows(position, "test"),

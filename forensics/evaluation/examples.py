@@ -32,7 +32,9 @@ def mistakes(data: FaceData, scores: NDArray[np.floating]) -> dict[str, NDArray[
     sheets = {}
     for position, source in enumerate(data.sources):
         of_source = np.flatnonzero(part.source == position)
-        wrongness = scores[of_source] * (-1 if position < len(data.settings.real) else 1)
+        if not len(of_source):
+            continue
+        wrongness = scores[of_source] * (-1 if position < len(data.settings.all_real) else 1)
         worst = of_source[np.argsort(-wrongness, kind="stable")[:MISTAKES]]
         sheets[source.name] = np.concatenate([source.rows[row] for row in part.row[worst]], axis=1)
     return sheets

@@ -170,11 +170,11 @@ def by_source(
     sources: Sequence[Source], real: Collection[str], seen: Collection[str], part: Part,
     scores: NDArray[np.floating],
 ) -> list[SourceScores]:  # fmt: skip
-    """The scores of a part by their sources; arguments as in `score_columns`."""
+    """The scores of a part by their sources, those it has; arguments as in `score_columns`."""
     return [
-        SourceScores(source.name, source.name in real, source.name in seen,
-                     scores[part.source == position])
-        for position, source in enumerate(sources)
+        SourceScores(sources[position].name, sources[position].name in real,
+                     sources[position].name in seen, scores[part.source == position])
+        for position in np.unique(part.source)
     ]  # fmt: skip
 
 
@@ -228,6 +228,36 @@ def against_chance(
     return {"auroc": auroc, "interval": [low, high], "chance": low <= 0.5}
 
 
+def by_generator(
+    scored: Sequence[SourceScores], thresholds: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """How well the validation images of each generator are found.
+
+    Args:
+        scored: the validation images.
+        thresholds: by name.
+
+    Returns:
+        By generator, ``seen``, ``n``, ``auroc`` against all real ones, its ``interval`` and ``tnr``
+        at each threshold.
+    """
+    reals = np.concatenate([source.scores for source in scored if source.real])
+    return {
+        source.name: {
+            "seen": source.seen,
+            "n": len(source.scores),
+            "auroc": ranking_values(reals, source.scores)["auroc"],
+            "interval": list(auroc_interval(reals, source.scores)),
+        }
+        | {
+            f"tnr_at_{name}": at_threshold(reals, source.scores, threshold)["tnr"]
+            for name, threshold in thresholds.items()
+        }
+        for source in scored
+        if not source.real
+    }
+
+
 def training_spectra(data: FaceData) -> SpectrumGuard:
     """Spectra of the training images, to recognise images unlike them.
 
@@ -253,7 +283,10 @@ def training_spectra(data: FaceData) -> SpectrumGuard:
 
 
 def measure(
-    scored: Sequence[SourceScores], calibration: Calibration, seed: int
+    scored: Sequence[SourceScores],
+    calibration: Calibration,
+    seed: int,
+    unpaired: Collection[str] = (),
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All metrics of some tested sources.
 
@@ -261,6 +294,7 @@ def measure(
         scored: real and generated ones, in any number.
         calibration: thresholds, and the probabilities whose own calibration is measured.
         seed: of the bootstrap.
+        unpaired: real sources that are in no pair.
 
     Returns:
         A list of every source and one of every pair of a real and a generated one.
@@ -291,7 +325,7 @@ def measure(
             row |= {f"{rate}_at_{name}_interval": at[f"{rate}_interval"]}
         sources.append(row)
     pairs = []
-    for real in (source for source in scored if source.real):
+    for real in (one for one in scored if one.real and one.name not in unpaired):
         for generator in (source for source in scored if not source.real):
             ranks = ranking(scaled(real.scores), scaled(generator.scores), seed)
             if calibration.temperature is None:

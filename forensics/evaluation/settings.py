@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forensics import checks
-from forensics.data.splits import DatasetSettings
+from forensics.data.settings import DatasetSettings
 from forensics.errors import UserError
 from forensics.images.perturbations import check_perturb
 
@@ -40,6 +40,13 @@ class EvaluateSettings:
         check_perturb(self.perturb)
         if not self.detectors:
             raise UserError("detector is empty: name a run's folder with detector=FOLDER.")
+        for key in ("unseen_real", "validate_on", "paired"):
+            if getattr(self.dataset, key):
+                raise UserError(
+                    f"dataset.{key} is of training: name what is to be tested in dataset.real and "
+                    "dataset.generators.",
+                    key=f"dataset.{key}",
+                )
         if not (self.dataset.real or self.dataset.generators):
             raise UserError(
                 "dataset.real and dataset.generators are both empty: name a source to test on."

@@ -8,16 +8,17 @@ from forensics.generators.dcgan import DcganSettings
 from forensics.generators.gan import Gan
 from forensics.generators.hub_pggan import HubPggan, HubPgganSettings
 from forensics.generators.pggan import PgganSettings
+from forensics.generators.resynthesis import Resynthesis, ResynthesisSettings
 from forensics.generators.wgan_gp import WganGpSettings
 from forensics.model_files import Content, Upgrade
 
-__all__ = ["GENERATORS", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan"]
+__all__ = ["GENERATORS", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan", "Resynthesis"]
 
 
 class GeneratorSettings(Protocol):
     """Interface of the settings of every generator."""
 
-    def build(self, image_size: int) -> Gan | HubPggan:
+    def build(self, image_size: int) -> Gan | HubPggan | Resynthesis:
         """Make what generates ``(B, 3, H, W)`` images, H = W = ``image_size``."""
         ...
 
@@ -27,6 +28,7 @@ GENERATORS: dict[str, type] = {
     "wgan_gp": WganGpSettings,
     "pggan": PgganSettings,
     "hub_pggan": HubPgganSettings,
+    "resynthesis": ResynthesisSettings,
 }
 """The options of ``conf/generator`` and their settings; add one's own before training."""
 

@@ -7,7 +7,7 @@ made it, so that an interrupted one goes on and none is ever mixed with another'
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from forensics.compute import in_order, torch_threads
 from forensics.errors import UserError
 from forensics.files import Record, write_json
-from forensics.generators import Gan, HubPggan
+from forensics.generators import Gan, HubPggan, Resynthesis
 from forensics.generators.gan import to_uint8
-from forensics.images.listing import list_images
+from forensics.images.listing import PROVENANCE, list_images
 from forensics.progress import Progress
 
-COMPLETE, BEGUN = "source.json", ".sampling.json"
+BEGUN = ".sampling.json"
 
 AT_ONCE = 50
 """Samples made together. A constant, not a setting: sums over another number of images may round
@@ -34,37 +35,56 @@ BLOCKS_AT_ONCE = 2
 """So many times `AT_ONCE` samples are being made or written."""
 
 
-def write_samples(
-    generator: Gan | HubPggan, folder: Path, images: int, made_by: Mapping[str, Any]
-) -> None:
+Make = Callable[[range], Tensor]
+"""From the numbers of some images to the images, ``(n, 3, S, S)`` float in [-1, 1]."""
+
+
+def from_latents(generator: Gan | HubPggan, seed: int) -> Make:
+    """What a generator makes of the latents of a seed; for `write_samples`."""
+    generator.eval()
+
+    def make(numbers: range) -> Tensor:
+        draws = torch.Generator().manual_seed(_seed_of(seed, numbers.start // AT_ONCE))
+        return generator.sample(generator.draw_latents(AT_ONCE, draws))[: len(numbers)]
+
+    return make
+
+
+def from_originals(generator: Resynthesis, rows: NDArray[np.uint8], seed: int) -> Make:
+    """What autoencoders make of real images, ``per_image`` of each; for `write_samples`."""
+    generator.eval()
+
+    def make(numbers: range) -> Tensor:
+        return generator.remake(
+            rows[[number // generator.per_image for number in numbers]], numbers, seed
+        )
+
+    return make
+
+
+def write_samples(make: Make, folder: Path, images: int, made_by: Mapping[str, Any]) -> None:
     """Fill a folder with ``000000.png`` and so on; resumes where it was interrupted.
 
-    Image i is a function of the generator, the seed and i.
-
     Args:
-        generator: on the device that is to compute.
+        make: what makes them, so that image i is a function of i.
         folder: made if missing.
         images: how many the folder shall hold.
-        made_by: what tells these images from others; plain JSON values, ``seed`` among them,
-            which decides the latents.
+        made_by: what tells these images from others; plain JSON values.
 
     Raises:
         UserError: if the folder holds anything else, or cannot be written.
     """
     _claim(folder, made_by)
-    missing = [n for n in range(images) if not (folder / _name(n)).exists()]
+    missing = [n for n in range(images) if not (folder / name_of(n)).exists()]
     Record(folder / BEGUN).begin(made_by)
     wanted = set(missing)
-    generator.eval()
 
     def write(block: int) -> int:
-        draws = torch.Generator().manual_seed(_seed_of(made_by["seed"], block))
-        made = generator.sample(generator.draw_latents(AT_ONCE, draws))
-        rows = to_uint8(made).cpu().numpy()
-        numbers = range(block * AT_ONCE, (block + 1) * AT_ONCE)
+        numbers = range(block * AT_ONCE, min((block + 1) * AT_ONCE, images))
+        rows = to_uint8(make(numbers)).cpu().numpy()
         written = [(row, n) for row, n in zip(rows, numbers, strict=True) if n in wanted]
         for row, number in written:
-            _write(folder / _name(number), row)
+            _write(folder / name_of(number), row)
         return len(written)
 
     # Cores that share a block wait for each other after every layer, and all of them for writing;
@@ -78,7 +98,7 @@ def write_samples(
 
 def finish(folder: Path, card: Mapping[str, Any]) -> None:
     """Mark a folder as complete, with its provenance."""
-    write_json(folder / COMPLETE, card)
+    write_json(folder / PROVENANCE, card)
     (folder / BEGUN).unlink(missing_ok=True)
 
 
@@ -86,9 +106,9 @@ def _claim(folder: Path, card: Mapping[str, Any]) -> None:
     """Refuse a folder whose images are not of this card."""
     folder.mkdir(parents=True, exist_ok=True)
     made_by, _ = Record(folder / BEGUN).read()
-    if made_by is None and (folder / COMPLETE).exists():
+    if made_by is None and (folder / PROVENANCE).exists():
         try:
-            made_by = json.loads((folder / COMPLETE).read_text())
+            made_by = json.loads((folder / PROVENANCE).read_text())
         except ValueError:
             made_by = {}
     if made_by is not None:
@@ -111,7 +131,8 @@ def _seed_of(seed: int, block: int) -> int:
     return int(state >> np.uint64(1))
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
+    """The file of an image."""
     return f"{number:06d}.png"
 
 
@@ -126,5 +147,5 @@ def _write(path: Path, row: NDArray[np.uint8]) -> None:
 def read_samples(folder: Path, count: int) -> Iterator[NDArray[np.uint8]]:
     """The first images of a folder written by `write_samples`."""
     for number in range(count):
-        with Image.open(folder / _name(number)) as image:
+        with Image.open(folder / name_of(number)) as image:
             yield np.asarray(image)

@@ -1,11 +1,16 @@
-"""Image files below a folder, in a stable order."""
+"""Image files below a folder, in a stable order, and what the folder says of their making."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from forensics.errors import UserError
 from forensics.images.decode import SUFFIXES
+
+PROVENANCE = "source.json"
+"""The file that says what made the images of a folder, where a program of this project did."""
 
 
 class ImageFile(NamedTuple):
@@ -43,3 +48,27 @@ def list_images(folder: Path) -> list[ImageFile]:
 def as_text(name: str) -> str:
     """A file's name as it can be written, also where its bytes are no UTF-8."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def read_origins(folder: Path) -> dict[str, str] | None:
+    """What ``source.json`` says of which file each image of a folder was made from.
+
+    Returns:
+        The sha256 of the original by the name of the image; None if the folder has none.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    path = folder / PROVENANCE
+    try:
+        content = json.loads(path.read_text())
+        made_from = content.get("made_from") if isinstance(content, dict) else None
+        return made_from and {name: original["sha256"] for name, original in made_from.items()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} does not say what images were made from ({error}): write the source again "
+            "with generate.py, or remove the file if its images were not made from others.",
+            key=str(path),
+        ) from error

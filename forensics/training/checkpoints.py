@@ -111,12 +111,13 @@ def load(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], loaded)
 
 
-def to_resume(folder: Path, settings: Mapping[str, Any]) -> Path | None:
+def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = ()) -> Path | None:
     """The checkpoint a stopped run resumes from, None if it has not finished its first epoch.
 
     Args:
         folder: the run's.
         settings: those of now, by dotted keys.
+        also: settings that may not have changed though they are among `CHANGEABLE`.
 
     Raises:
         UserError: if the checkpoint is damaged, or of a run with other settings.
@@ -133,7 +134,7 @@ def to_resume(folder: Path, settings: Mapping[str, Any]) -> Path | None:
     theirs = checkpoint["settings"]
     # A schedule over all epochs makes the number of epochs part of the training.
     constant = settings.get("model.schedule", "constant") == "constant"
-    key = difference(theirs, settings, also=() if constant else ("max_epochs",))
+    key = difference(theirs, settings, also if constant else (*also, "max_epochs"))
     if key is not None:
         raise UserError(
             f"{shown(folder)} is a run with {key}={theirs.get(key)}, not {settings.get(key)}: "

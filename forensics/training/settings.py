@@ -7,7 +7,7 @@ from typing import Any, cast
 from forensics import checks
 from forensics.compute import Precision
 from forensics.data.faces import FacesSettings
-from forensics.data.splits import DatasetSettings
+from forensics.data.settings import DatasetSettings
 from forensics.detectors import DetectorSettings
 from forensics.generators import GeneratorSettings
 from forensics.images.perturbations import check_perturb
@@ -93,7 +93,8 @@ class TrainSettings:
         checks.at_least(self, seed=0, max_epochs=1, batch_size=2)
         checks.run_name(self.name)
         check_perturb(self.perturb)
-        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
+        images_together = self.trainer.devices * (2 if self.dataset.paired else 1)
+        _check_seed_and_batch(self.seed, self.batch_size, images_together)
         known = self.monitor in MONITORS
         checks.require(known, "monitor", self.monitor, f"be {' or '.join(MONITORS)}")
         if self.patience is not None:
@@ -162,7 +163,7 @@ class GenerateSettings:
         return cast(GeneratorSettings, self.generator)
 
 
-def _check_seed_and_batch(seed: int, batch_size: int, devices: int) -> None:
+def _check_seed_and_batch(seed: int, batch_size: int, together: int) -> None:
     checks.require(seed < 2**32, "seed", seed, "be below 2**32")
-    of_devices = f"be a multiple of trainer.devices={devices}"
-    checks.require(batch_size % devices == 0, "batch_size", batch_size, of_devices)
+    multiple = f"be a multiple of {together}, as trainer.devices and dataset.paired need it"
+    checks.require(batch_size % together == 0, "batch_size", batch_size, multiple)

@@ -26,9 +26,9 @@ from forensics.compute import in_order
 from forensics.data.demo.artefacts import RENDER_VERSION, render, require_known
 from forensics.errors import UserError
 from forensics.files import staged, write_json
+from forensics.images.listing import PROVENANCE
 from forensics.progress import Progress
 
-_MANIFEST = "source.json"
 _AT_ONCE = 16
 
 
@@ -70,7 +70,7 @@ def _is_missing(folder: Path, count: int) -> bool:
     if not folder.exists():
         return True
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         ours = manifest["toy"] is True
         stale: bool = manifest["render_version"] != RENDER_VERSION or manifest["count"] < count
     except (OSError, ValueError, TypeError, KeyError):
@@ -100,4 +100,4 @@ def _build_source(root: Path, source: str, count: int, progress: Progress) -> No
             "render_version": RENDER_VERSION,
             "count": count,
         }
-        write_json(folder / _MANIFEST, manifest)
+        write_json(folder / PROVENANCE, manifest)

@@ -1,0 +1,78 @@
+"""Training of the autoencoders of a resynthesis, several at once, each kept when it is done."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forensics.compute import in_order, torch_threads
+from forensics.errors import UserError
+from forensics.generators import Resynthesis
+from forensics.generators.resynthesis import Critic, fit
+from forensics.progress import Progress
+from forensics.runs import CHECKPOINTS
+from forensics.training import checkpoints
+
+
+def fit_autoencoders(
+    model: Resynthesis,
+    rows: NDArray[np.uint8],
+    seed: int,
+    folder: Path,
+    about: Mapping[str, Any],
+    resumed: Path | None,
+) -> list[float]:
+    """Train every autoencoder that is not trained yet.
+
+    Args:
+        model: with fresh weights, on the device that is to compute.
+        rows: ``(n, S, S, 3)`` the images.
+        seed: decides crops and critics; which autoencoders train together does not matter.
+        folder: the run's, for the checkpoint.
+        about: what the checkpoint says of the run: ``settings`` by dotted keys and ``images``, a
+            hash of the images.
+        resumed: a checkpoint with some trained ones, or None.
+
+    Returns:
+        The error of each in grey levels, see `forensics.generators.resynthesis.fit`.
+
+    Raises:
+        UserError: if the checkpoint is of other images.
+    """
+    errors: dict[int, float] = {}
+    weights: dict[int, dict[str, torch.Tensor]] = {}
+    if resumed is not None:
+        kept = checkpoints.load(resumed)
+        if kept["images"] != about["images"]:
+            raise UserError(
+                "The images are not those that the run began with: put those back, or start a new "
+                "run.",
+                key="real",
+            )
+        errors, weights = kept["errors"], kept["state_dicts"]
+    for number, state in weights.items():
+        model.autoencoders[number].load_state_dict(state)
+    # Here, one after the other: first weights come from torch's global generator.
+    torch.manual_seed(seed)
+    device = next(model.parameters()).device
+    critics = [Critic().to(device) for _ in range(len(model.autoencoders))]
+
+    def train(number: int) -> tuple[int, float]:
+        draws = np.random.default_rng([seed, number])
+        return number, fit(model.autoencoders[number], critics[number], rows, draws)
+
+    missing = [number for number in range(len(model.autoencoders)) if number not in errors]
+    with torch_threads(1), Progress("autoencoder", len(missing)) as progress:
+        for number, error in in_order(train, missing, at_once=len(missing)):
+            errors[number] = error
+            weights[number] = model.autoencoders[number].state_dict()
+            # Of a run that is resumed the first time as of any other, see `checkpoints.to_resume`.
+            content = {**about, "epoch": 0, "errors": errors, "state_dicts": weights}
+            checkpoints.AtomicCheckpoints().save_checkpoint(
+                content, folder / CHECKPOINTS / checkpoints.LAST
+            )
+            progress.advance()
+    return [errors[number] for number in range(len(model.autoencoders))]
