@@ -54,7 +54,13 @@ Run = Callable[..., int]
 
 
 def settings(**changes: Any) -> ResynthesisSettings:  # noqa: ANN401
-    usual = {"count": 6, "families": [*Upsampler], "steps": [3, 5], "per_image": 1, "seed": 0}
+    usual: dict[str, Any] = {
+        "count": 6,
+        "families": [*Upsampler],
+        "steps": [3, 5],
+        "per_image": 1,
+        "seed": 0,
+    }
     return ResynthesisSettings(**(usual | changes))
 
 
@@ -164,8 +170,8 @@ class TestSpectrum:
     def test_moves_by_the_share_at_every_radius(self, share: float) -> None:
         draws = np.random.default_rng(0)
         original, image = (draws.normal(0, size, (2, 3, 32, 32)) for size in (1, 0.4))
-        given = (torch.from_numpy(values).float() for values in (image, original))
-        moved = match_spectrum(*given, share).double().numpy()
+        images, originals = (torch.from_numpy(values).float() for values in (image, original))
+        moved = match_spectrum(images, originals, share).double().numpy()
         for one, before, wanted in zip(
             moved.reshape(-1, 32, 32), image.reshape(-1, 32, 32), original.reshape(-1, 32, 32),
             strict=True,
@@ -244,7 +250,7 @@ class TestASource:
         capfd: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
         assert run("source=complete", "name=y") == 0
-        fitted = []
+        fitted: list[Any] = []
 
         def stopping(*args: Any) -> float:  # noqa: ANN401
             if len(fitted) == 1:

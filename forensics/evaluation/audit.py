@@ -208,7 +208,7 @@ def _traits(
     seed: int,
     alike: Sequence[str],
 ) -> list[dict[str, Any]]:
-    reals = [one for one in sources if one.real]
+    reals = [one for one in sources if one.real and len(one.compared)]
     real_name = "+".join(one.source.name for one in reals)
     of_reals = [_features(one, -(-images // len(reals)), draws) for one in reals]
     checks = []

@@ -17,7 +17,7 @@ from PIL import Image
 from forensics.evaluation.seeds import MIN_SEEDS
 from forensics.files import atomic
 from forensics.images.perturbations import PERTURBATIONS
-from forensics.reports import comparison, figures
+from forensics.reports import comparison, figures, roles
 from forensics.reports.run import Run, in_order
 from forensics.reports.study import Study, read_study
 from forensics.reports.tables import chance_line, threshold_name
@@ -53,12 +53,14 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
     cells = comparison.cells(study)
     changes = comparison.differences(study)
     perturbed = comparison.perturbed(study)
+    others = roles.rates(study)
     grids = {m: comparison.grid(cells, m, study.threshold) for m in ("acc", "auroc")}
     tables = {
         "cells": cells,
         "differences": changes,
         "grid": grids["acc"] + grids["auroc"],
         "robustness": perturbed,
+        "roles": others,
     }
     for name, rows in tables.items():
         if rows:
@@ -66,6 +68,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
 
     sections = [
         *_table_1(study, cells),
+        *_roles(study, others),
         *_differences(study, changes),
         *_grids(study, grids, to),
         *_robustness(perturbed, to),
@@ -123,6 +126,21 @@ def _table_1(study: Study, cells: comparison.Rows) -> list[Section]:
         "fixed, or set on validation images of the training sources, before any test."
     )
     return _section("Table 1", blocks, text)
+
+
+def _roles(study: Study, others: comparison.Rows) -> list[Section]:
+    if not others:
+        return []
+    text = (
+        "Real images of sources that were not trained on, and generators of which only validation "
+        "images were used. Mean over seeds, then the lowest and the highest seed."
+    )
+    blocks = [
+        _table_block(roles.table(study, others, threshold), threshold_name(threshold),
+                     folded=threshold != study.threshold)
+        for threshold in study.thresholds
+    ]  # fmt: skip
+    return _section("Beside the test pairs", blocks, text)
 
 
 def _differences(study: Study, changes: comparison.Rows) -> list[Section]:

@@ -9,6 +9,9 @@ from forensics.evaluation.metrics import AT_THRESHOLD, RANKING
 def table_1(result: Mapping[str, Any]) -> str:
     """ACC, TPR and TNR of every test pair at every threshold, in percent, with intervals.
 
+    Below them TPR of the real sources that are only tested, and how well the generators that only
+    validate are found.
+
     Args:
         result: what ``result.json`` holds.
     """
@@ -23,7 +26,25 @@ def table_1(result: Mapping[str, Any]) -> str:
             at = pair[f"at_{name}"]
             cells = "".join(f"{cell(at, metric):>21}" for metric in AT_THRESHOLD)
             lines.append(f"{title:<34}{counts:>13}{cells}")
+        for source in result["sources"]:
+            if source["real"] and not source["seen"]:
+                at = {"tpr": source[f"tpr_at_{name}"],
+                      "tpr_interval": source[f"tpr_at_{name}_interval"]}  # fmt: skip
+                cells = "".join(f"{cell(at, metric):>21}" for metric in AT_THRESHOLD)
+                title = f"{source['source']} (real, unseen)"
+                lines.append(f"{title:<34}{source['n']:>13}{cells}")
         lines.append("")
+    for name, found in result.get("validation", {}).get("generators", {}).items():
+        if not found["seen"]:
+            low, high = found["interval"]
+            rates = ", ".join(
+                f"{100 * found[f'tnr_at_{threshold}']:.1f} % at {_short(threshold)[3:]}"
+                for threshold in result["thresholds"]
+            )
+            lines.append(
+                f"validation only, {name}: AUROC {found['auroc']:.3f} [{low:.3f}, {high:.3f}], "
+                f"found {rates}"
+            )
     return "\n".join(lines).rstrip()
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from forensics.compute import in_order, torch_threads
 from forensics.errors import UserError
 from forensics.generators import Resynthesis
-from forensics.generators.resynthesis import Critic, fit
+from forensics.generators.resynthesis import BATCH, Critic, fit
 from forensics.progress import Progress
 from forensics.runs import CHECKPOINTS
 from forensics.training import checkpoints
@@ -65,7 +65,12 @@ def fit_autoencoders(
         return number, fit(model.autoencoders[number], critics[number], rows, draws)
 
     missing = [number for number in range(len(model.autoencoders)) if number not in errors]
-    with torch_threads(1), Progress("autoencoder", len(missing)) as progress:
+    crops = [BATCH * one.architecture.steps for one in model.autoencoders]
+    label = f"fit {len(missing)} autoencoders"
+    with (
+        torch_threads(1),
+        Progress(label, sum(crops[number] for number in missing)) as progress,
+    ):
         for number, error in in_order(train, missing, at_once=len(missing)):
             errors[number] = error
             weights[number] = model.autoencoders[number].state_dict()
@@ -74,5 +79,5 @@ def fit_autoencoders(
             checkpoints.AtomicCheckpoints().save_checkpoint(
                 content, folder / CHECKPOINTS / checkpoints.LAST
             )
-            progress.advance()
+            progress.advance(crops[number])
     return [errors[number] for number in range(len(model.autoencoders))]

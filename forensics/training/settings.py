@@ -93,8 +93,8 @@ class TrainSettings:
         checks.at_least(self, seed=0, max_epochs=1, batch_size=2)
         checks.run_name(self.name)
         check_perturb(self.perturb)
-        images_together = self.trainer.devices * (2 if self.dataset.paired else 1)
-        _check_seed_and_batch(self.seed, self.batch_size, images_together)
+        paired = self.dataset.paired
+        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices, paired=paired)
         known = self.monitor in MONITORS
         checks.require(known, "monitor", self.monitor, f"be {' or '.join(MONITORS)}")
         if self.patience is not None:
@@ -121,10 +121,10 @@ class GenerateSettings:
         trainer: device and precision.
         real: the source to train on: a folder below ``dataset.root``.
         source: the folder below ``dataset.root`` to write into; None is the generator's name.
-        images: how many to write.
+        images: how many to write; of resynthesis the first real ones are made again.
         name: of the run's folder below ``outputs``.
         seed: >= 0; decides weights, order and latents.
-        max_epochs: how often ``steps_per_epoch`` are done.
+        max_epochs: how often ``steps_per_epoch`` are done; like the next two, of GANs alone.
         steps_per_epoch: of the generator; after each epoch samples are shown and a checkpoint is
             kept.
         batch_size: real images the critic is shown at a time, over all devices together.
@@ -163,7 +163,11 @@ class GenerateSettings:
         return cast(GeneratorSettings, self.generator)
 
 
-def _check_seed_and_batch(seed: int, batch_size: int, together: int) -> None:
+def _check_seed_and_batch(
+    seed: int, batch_size: int, devices: int, *, paired: bool = False
+) -> None:
     checks.require(seed < 2**32, "seed", seed, "be below 2**32")
-    multiple = f"be a multiple of {together}, as trainer.devices and dataset.paired need it"
-    checks.require(batch_size % together == 0, "batch_size", batch_size, multiple)
+    multiple = f"be a multiple of trainer.devices={devices}"
+    if paired:
+        multiple += ", twice that for dataset.paired"
+    checks.require(batch_size % (devices * (1 + paired)) == 0, "batch_size", batch_size, multiple)
