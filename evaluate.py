@@ -87,7 +87,7 @@ def test_detector(
     scores = score_part(scorer, sources, part, f"test {path}")
     match, filter_ = Match(card.input.match), ResizeFilter(card.input.resize_filter)
     perturbed = score_perturbed(
-        scorer, sources, part, settings.perturb, settings.seed, match, filter_
+        scorer, sources, part, "test", settings.perturb, settings.seed, match, filter_
     )
     columns = score_columns(sources, real, "test", part, scores)
     files.write_columns(folder / runs.evaluated(runs.SCORES, number), columns)

@@ -17,6 +17,7 @@ from typing import Any, cast
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -29,11 +30,11 @@ from forensics.evaluation.audit import audit_run
 from forensics.evaluation.examples import feature_space, mistakes
 from forensics.evaluation.results import (
     against_chance,
-    by_generator,
     by_source,
     calibrate,
     measure,
     perturbed_columns,
+    rates,
     score_columns,
     score_part,
     score_perturbed,
@@ -83,9 +84,10 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     dataset, split = settings.dataset, data.split
     validation = score_part(scorer, data.sources, split.validation, "validation")
     test = score_part(scorer, data.sources, split.test, "test")
-    perturbed = score_perturbed(
-        scorer, data.sources, split.test, settings.perturb, settings.seed,
-        dataset.match, dataset.resize_filter,
+    validation_perturbed, perturbed = (
+        score_perturbed(scorer, data.sources, part, label, settings.perturb, settings.seed,
+                        dataset.match, dataset.resize_filter)
+        for label, part in (("validation", split.validation), ("test", split.test))
     )  # fmt: skip
     clock.append(time.monotonic())
 
@@ -93,7 +95,11 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     reals, generated = validation[is_real], validation[~is_real]
     calibration = calibrate(reals, generated, centred=task.detector.is_probabilistic)
     seen = (*dataset.real, *dataset.train_on)
-    validated = by_source(data.sources, dataset.all_real, seen, split.validation, validation)
+
+    def of_validation(scores: NDArray[np.floating]) -> dict[str, Any]:
+        scored = by_source(data.sources, dataset.all_real, seen, split.validation, scores)
+        return rates(scored, calibration.thresholds)
+
     scored = by_source(data.sources, dataset.all_real, seen, split.test, test)
     sources, pairs = measure(scored, calibration, settings.seed, dataset.unseen_real)
     prepare, fit, testing = np.diff(clock).round(2).tolist()
@@ -105,7 +111,13 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "epoch": best["epoch"] + 1,
         **dataclasses.asdict(calibration),
         "validation": against_chance(reals, generated)
-        | {"generators": by_generator(validated, calibration.thresholds)},
+        | of_validation(validation)
+        | {
+            "perturbed": [
+                {"perturbation": name, "strength": strength} | of_validation(scores)
+                for (name, strength), scores in validation_perturbed.items()
+            ]
+        },
         "sources": sources,
         "pairs": pairs,
         "test_hashes": data.test_hashes(),

@@ -68,7 +68,7 @@ def test_perturbed_images_are_matched_again_before_they_are_scored(
 ) -> None:
     scorer, test = Scorer(MeanRed(), Precision.fp32), data.split.test
     perturbed = score_perturbed(
-        scorer, data.sources, test, ["noise"], 5, Match.jpeg, ResizeFilter.lanczos
+        scorer, data.sources, test, "test", ["noise"], 5, Match.jpeg, ResizeFilter.lanczos
     )
     for (name, strength), scores in perturbed.items():
         assert name == "noise"

@@ -29,7 +29,8 @@ def test_a_run_and_its_report_give_their_rates(
     for seed, name in enumerate(("other", "held_out")):
         write_images(tmp_path / "faces" / name, 30, seed=7 + seed)
     roles = ["dataset.unseen_real=[other]", "dataset.validate_on=[held_out]"]
-    assert run_program(TRAIN, *arguments, *roles, "audit=warn", "name=x") == 0
+    more = ["audit=warn", "perturb=[noise:60,jpeg:75]", "name=x"]
+    assert run_program(TRAIN, *arguments, *roles, *more) == 0
     folder = tmp_path / "outputs" / "x"
     said = capfd.readouterr().out
     assert "other (real, unseen)" in said
@@ -56,6 +57,17 @@ def test_a_run_and_its_report_give_their_rates(
     other = np.array(scores["test", "other"])
     (of_other,) = (one for one in result["sources"] if one["source"] == "other")
     assert of_other["tpr_at_source_0.05"] == np.mean(other >= threshold)
+
+    noisy, compressed = result["validation"]["perturbed"]
+    assert (noisy["perturbation"], noisy["strength"]) == ("noise", 60)
+    assert (compressed["perturbation"], compressed["strength"]) == ("jpeg", 75)
+    assert noisy["generators"].keys() == compressed["generators"].keys() == {"seen", "held_out"}
+    tested = pq.read_table(folder / "perturbed.parquet").to_pylist()
+    assert {(row["perturbation"], row["strength"]) for row in tested} == {
+        ("noise", 60),
+        ("jpeg", 75),
+    }
+    assert len(tested) == 2 * len([row for row in rows if row["split"] == "test"])
 
     assert main(["report", str(folder)]) == 0
     with (folder / "roles.csv").open() as file:

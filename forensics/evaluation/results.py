@@ -22,7 +22,7 @@ from forensics.evaluation.calibration import (
 from forensics.evaluation.intervals import auroc_interval
 from forensics.evaluation.metrics import at_threshold, ranking, ranking_values, undefined
 from forensics.images.geometry import Match, ResizeFilter
-from forensics.images.perturbations import PERTURBATIONS, perturb
+from forensics.images.perturbations import chosen, perturb
 from forensics.images.spectra import nearest, profiles
 from forensics.scoring.scorer import Scorer
 
@@ -97,7 +97,8 @@ def score_perturbed(
     scorer: Scorer,
     sources: Sequence[Source],
     part: Part,
-    names: Sequence[str],
+    label: str,
+    perturbations: Sequence[str],
     seed: int,
     match: Match,
     filter_: ResizeFilter,
@@ -108,7 +109,8 @@ def score_perturbed(
         scorer: the detector.
         sources: the sources of ``part``.
         part: which of their images.
-        names: of `forensics.images.perturbations.PERTURBATIONS`.
+        label: of the progress.
+        perturbations: as `forensics.images.perturbations.chosen` takes them.
         seed: of what is drawn.
         match: the handling of all images, repeated after the perturbation.
         filter_: of that handling.
@@ -121,11 +123,10 @@ def score_perturbed(
             scorer,
             sources,
             part,
-            f"test, {name} {strength:g}",
+            f"{label}, {name} {strength:g}",
             perturb(name, strength, seed, match, filter_),
         )
-        for name in names
-        for strength in PERTURBATIONS[name].strengths
+        for name, strength in chosen(perturbations)
     }
 
 
@@ -228,21 +229,19 @@ def against_chance(
     return {"auroc": auroc, "interval": [low, high], "chance": low <= 0.5}
 
 
-def by_generator(
-    scored: Sequence[SourceScores], thresholds: Mapping[str, float]
-) -> dict[str, dict[str, Any]]:
-    """How well the validation images of each generator are found.
+def rates(scored: Sequence[SourceScores], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """How validation images are called, all real ones together and each generator alone.
 
     Args:
         scored: the validation images.
         thresholds: by name.
 
     Returns:
-        By generator, ``seen``, ``n``, ``auroc`` against all real ones, its ``interval`` and ``tnr``
-        at each threshold.
+        ``tpr`` at each threshold, and ``generators``: by name ``seen``, ``n``, ``auroc`` against
+        the real ones, its ``interval`` and ``tnr`` at each threshold.
     """
     reals = np.concatenate([source.scores for source in scored if source.real])
-    return {
+    generators = {
         source.name: {
             "seen": source.seen,
             "n": len(source.scores),
@@ -255,6 +254,11 @@ def by_generator(
         }
         for source in scored
         if not source.real
+    }
+    none = np.empty(0, np.float32)
+    return {"generators": generators} | {
+        f"tpr_at_{name}": at_threshold(reals, none, threshold)["tpr"]
+        for name, threshold in thresholds.items()
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from forensics import checks
 from forensics.data.settings import DatasetSettings
 from forensics.errors import UserError
-from forensics.images.perturbations import check_perturb
+from forensics.images.perturbations import chosen
 
 
 @dataclass
@@ -18,7 +18,7 @@ class EvaluateSettings:
         dataset: what to test on; either class may be empty. Size, filter, match and least side
             are the detector's own.
         perturb: what is done to the images in further tests, of
-            `forensics.images.perturbations.PERTURBATIONS`.
+            `forensics.images.perturbations.chosen`.
         plugin: a module that brings further detectors, see `forensics.detectors.plugins`.
         name: of the folder below ``outputs``.
         seed: >= 0; decides bootstrap and noise.
@@ -37,7 +37,7 @@ class EvaluateSettings:
         """Refuse settings out of range."""
         checks.at_least(self, seed=0)
         checks.run_name(self.name)
-        check_perturb(self.perturb)
+        chosen(self.perturb)  # refuses others
         if not self.detectors:
             raise UserError("detector is empty: name a run's folder with detector=FOLDER.")
         for key in ("unseen_real", "validate_on", "paired"):

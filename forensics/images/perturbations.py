@@ -4,6 +4,7 @@ A perturbation works on one image, ``(S, S, 3)`` uint8 in and out, so that what 
 depends on neither its batch nor its neighbours.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,12 +25,14 @@ class Perturbation(NamedTuple):
 
     Attributes:
         what: its strength in words, for axes and tables.
-        strengths: those that are measured, mildest first; ours.
+        strengths: those that are measured unless others are named, mildest first; ours.
+        known: whether there is such a strength, and what must be true of it in words.
         apply: from an image, a strength and a source of draws to an image.
     """
 
     what: str
     strengths: tuple[float, ...]
+    known: tuple[Callable[[float], bool], str]
     apply: Callable[[Pixels, float, np.random.Generator], Pixels]
 
 
@@ -66,12 +69,59 @@ def zoomed(image: Pixels, pixels: float) -> Pixels:
 
 
 PERTURBATIONS = {
-    "jpeg": Perturbation("JPEG quality", (95, 90, 75, 50, 30), compressed),
-    "blur": Perturbation("blur, kernel size in pixels", (3, 5, 7, 9), blurred),
-    "noise": Perturbation("noise, standard deviation in grey levels", (2, 5, 10, 20), noisy),
-    "resize": Perturbation("downscaled to", (0.75, 0.5, 0.35, 0.25), resized),
+    "jpeg": Perturbation(
+        "JPEG quality",
+        (95, 90, 75, 50, 30),
+        (lambda quality: quality in range(1, 101), "a whole number from 1 to 100"),
+        compressed,
+    ),
+    "blur": Perturbation(
+        "blur, kernel size in pixels",
+        (3, 5, 7, 9),
+        (lambda size: size in range(1, 100, 2), "an odd number from 1 to 99"),
+        blurred,
+    ),
+    "noise": Perturbation(
+        "noise, standard deviation in grey levels",
+        (2, 5, 10, 20),
+        (lambda std: 0 <= std <= 255, "a number from 0 to 255"),
+        noisy,
+    ),
+    "resize": Perturbation(
+        "downscaled to",
+        (0.75, 0.5, 0.35, 0.25),
+        (lambda scale: 0 < scale <= 1, "a number above 0 and up to 1"),
+        resized,
+    ),
 }
 """By name, as ``perturb=`` takes them."""
+
+
+def chosen(entries: Sequence[str]) -> list[tuple[str, float]]:
+    """Perturbations with their strengths.
+
+    Args:
+        entries: each a name, for all its strengths, or a name, a colon and a strength.
+
+    Raises:
+        UserError: if one is neither.
+    """
+    found: list[tuple[str, float]] = []
+    for entry in entries:
+        name, _, given = entry.partition(":")
+        checks.require(name in PERTURBATIONS, "perturb", entry, f"name {', '.join(PERTURBATIONS)}")
+        one = PERTURBATIONS[name]
+        if not given:
+            found += [(name, strength) for strength in one.strengths]
+            continue
+        is_known, range_ = one.known
+        try:
+            strength = float(given)
+        except ValueError:
+            strength = math.nan
+        checks.require(is_known(strength), "perturb", entry, f"have {range_} after {name}:")
+        found.append((name, strength))
+    return list(dict.fromkeys(found))
 
 
 def perturb(
@@ -93,9 +143,3 @@ def perturb(
         return matched(perturbed, match, resize_filter)
 
     return change
-
-
-def check_perturb(names: Sequence[str]) -> None:
-    """Refuse names that are not among `PERTURBATIONS`."""
-    for name in names:
-        checks.require(name in PERTURBATIONS, "perturb", name, f"name {', '.join(PERTURBATIONS)}")

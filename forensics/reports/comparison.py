@@ -9,7 +9,6 @@ import numpy as np
 
 from forensics.evaluation.metrics import AT_THRESHOLD
 from forensics.evaluation.seeds import METRICS, MIN_SEEDS, PairScores, difference, holm, over_seeds
-from forensics.images.perturbations import PERTURBATIONS
 from forensics.reports.run import UNKNOWN, Run, in_order
 from forensics.reports.study import Study, pair_of
 from forensics.reports.variants import Variant, training_set
@@ -207,10 +206,10 @@ def perturbed(study: Study) -> Rows:
     rows: Rows = []
     for (train_on, variant, real, generator), tested in _tested(study):
         runs = [run for run in tested if run.perturbed]
-        keys = set.intersection(*(set(run.perturbed) for run in runs)) if runs else set()
-        for name in [name for name in PERTURBATIONS if any(name == key[0] for key in keys)]:
-            strengths = [s for s in PERTURBATIONS[name].strengths if (name, s) in keys]
-            for strength in (None, *strengths):
+        keys = [key for key in (runs[0].perturbed if runs else ())
+                if all(key in run.perturbed for run in runs)]  # fmt: skip
+        for name in dict.fromkeys(name for name, _ in keys):
+            for strength in (None, *(strength for other, strength in keys if other == name)):
                 under = None if strength is None else (name, strength)
                 pair = pair_of(runs, real, generator, study.threshold, under)
                 for metric in ("acc", "auroc"):

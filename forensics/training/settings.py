@@ -10,7 +10,7 @@ from forensics.data.faces import FacesSettings
 from forensics.data.settings import DatasetSettings
 from forensics.detectors import DetectorSettings
 from forensics.generators import GeneratorSettings
-from forensics.images.perturbations import check_perturb
+from forensics.images.perturbations import chosen
 from forensics.preprocess.base import Preprocess
 from forensics.training.checkpoints import MONITORS
 
@@ -65,8 +65,8 @@ class TrainSettings:
             `forensics.training.checkpoints.MONITORS`.
         patience: epochs without improvement of ``monitor`` after which training stops; None trains
             for ``max_epochs``.
-        perturb: of `forensics.images.perturbations.PERTURBATIONS`, those the test is repeated
-            under, at each strength.
+        perturb: what validation and test are repeated under, as
+            `forensics.images.perturbations.chosen` takes it.
         cache_dir: where prepared images are kept; may be shared by any number of runs.
         resume: the folder of an unfinished run to resume, or None.
     """
@@ -92,7 +92,7 @@ class TrainSettings:
         self.dataset.check_training()
         checks.at_least(self, seed=0, max_epochs=1, batch_size=2)
         checks.run_name(self.name)
-        check_perturb(self.perturb)
+        chosen(self.perturb)  # refuses others
         paired = self.dataset.paired
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices, paired=paired)
         known = self.monitor in MONITORS
