@@ -21,6 +21,7 @@ from forensics.detectors import DETECTORS, Detector, DetectorSettings
 from forensics.detectors.base import Optimization, Schedule, Step, to_unit_range
 from forensics.detectors.card import UPGRADES
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.detectors.radial_spectrum import RadialSpectrumSettings
 from forensics.errors import UserError
 from forensics.model_files import load_model, save_model
 from forensics.preprocess.base import Draws
@@ -154,6 +155,7 @@ OTHERS: dict[str, type] = {
 SETTINGS: dict[str, DetectorSettings] = {
     "dcgan_discriminator": dcgan_discriminator([4, 8], learning_rate=2e-3),
     "residual_patches": residual_patches([8, 16], learning_rate=0.01),
+    "radial_spectrum": RadialSpectrumSettings(**ADAM | {"learning_rate": 0.1}),
     "dcgan_discriminator_median": dcgan_discriminator(
         [4, 8], front_end="median", learning_rate=2e-3
     ),
@@ -167,9 +169,11 @@ BATCHES = 10
 
 
 def separable(seed: int) -> tuple[Tensor, Tensor]:
-    """Grey noise, real as it is and generated with a stripe on every other column; in turns."""
+    """Grey noise, real as it is; generated, half as strong and with every other column brighter."""
     draws = np.random.default_rng(seed)
-    levels = draws.uniform(100, 150, (16, 1, 1, 1)) + draws.normal(0, 10, (16, 3, SIZE, SIZE))
+    noise = draws.normal(0, 10, (16, 3, SIZE, SIZE))
+    noise[1::2] /= 2
+    levels = draws.uniform(100, 150, (16, 1, 1, 1)) + noise
     levels[1::2, :, :, ::2] += 30
     levels[1::2, :, :, 1::2] -= 30
     images = torch.from_numpy(levels.clip(0, 255).round()).float()
