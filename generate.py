@@ -98,8 +98,8 @@ def originals(settings: GenerateSettings, per_image: int) -> tuple[Source, NDArr
     """
     source = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
     count = -(-settings.images // per_image)
-    most = f"be at most {len(source) * per_image}, {per_image} for each image of {settings.real}"
-    checks.require(1 <= count <= len(source), "images", settings.images, most)
+    range_ = f"be from 1 to {len(source) * per_image}, {per_image} of each image of {settings.real}"
+    checks.require(1 <= count <= len(source), "images", settings.images, range_)
     return source, source.rows[:count]
 
 

@@ -356,6 +356,26 @@ class TestMadeFromOtherImages:
             split_sources(made, self.SETTINGS, seed=0)
         assert raised.value.key == "dataset.train_on"
 
+    def test_near_duplicates_of_their_originals_stay(self, tmp_path: Path) -> None:
+        preparation = PREPARATION._replace(image_size=32)
+        made = []
+        for name, pixels in (("real", photos(30)), ("copies", photos(30)),
+                             ("unseen", photos(10, seed=2))):  # fmt: skip
+            folder = tmp_path / name
+            folder.mkdir()
+            for number, image in enumerate(pixels):
+                quality = {"copies": 90}.get(name, 95)
+                Image.fromarray(image).save(folder / f"{number:03d}.jpg", quality=quality)
+            if name == "copies":
+                made_from = {f"{number:03d}.jpg": {"sha256": sha256}
+                             for number, sha256 in enumerate(made[0].sha256)}  # fmt: skip
+                (folder / "source.json").write_text(json.dumps({"made_from": made_from}))
+            made.append(open_source(name, folder, preparation, tmp_path / "cache"))
+        settings = dataclasses.replace(self.SETTINGS, drop_near_duplicates=True)
+        split = split_sources(made, settings, seed=0)
+        assert _rows(split.train, 1) == _rows(split.train, 0)
+        assert split.train.count(1) == 16
+
     def test_one_of_a_copy_of_a_tested_image_is_dropped(self, sources: MakeSources) -> None:
         # Image 3 shows what the tested 25 shows, in another file.
         reals = [*REALS]

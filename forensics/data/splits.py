@@ -246,11 +246,13 @@ def _candidates(
 ) -> tuple[dict[str, list[int]], dict[str, int]]:
     """Rows of each source that may train or validate, without copies, and how many are left out."""
     # What the same image has the same of.
-    pictures: Sequence[Sequence[object]] = (
-        [group.tolist() for group in repetitions(list(sources))[1]]
-        if settings.drop_near_duplicates
-        else [source.digests for source in sources]
-    )
+    pictures: list[Sequence[object]] = [source.digests for source in sources]
+    if settings.drop_near_duplicates:
+        # One made from another is a near-duplicate of it by intent.
+        ordinary = [position for position, name in enumerate(settings.names) if name not in origins]
+        _, groups = repetitions([sources[position] for position in ordinary])
+        for position, group in zip(ordinary, groups, strict=True):
+            pictures[position] = group.tolist()
     taken = {p[row] for p, rows in zip(pictures, test, strict=True) for row in rows.tolist()}
     candidates: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}

@@ -174,8 +174,9 @@ def audit(
         alone tells it from the reals, as cross-validated AUROC of a logistic model; warned of
         from `MAX_AUROC` on, unless `MATCHED` has it. ``repetitions``: for each two sources, how
         many images of either have the same image in the other, warned of between classes, and
-        beyond `MAX_SHARE_WITHIN` within a class. ``across_border``: of each source, how many images
-        that train or validate show what a tested one shows, warned of from the first on.
+        beyond `MAX_SHARE_WITHIN` within a class, but not of images made from others.
+        ``across_border``: of each source, how many images that train or validate show what a
+        tested one shows, warned of from the first on.
         ``warnings``: a sentence for each.
     """
     draws = np.random.default_rng(seed)
@@ -364,6 +365,8 @@ def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dic
         near = _shared(groups[a].tolist(), groups[b].tolist(), a == b)
         share = max(near[0] / len(one.source), near[1] / len(other.source))
         limit = MAX_SHARE_WITHIN if one.real == other.real else 0.0
+        if one.source.originals or other.source.originals:
+            limit = 1.0  # made to show the same; the split keeps them together
         where = f"of {names[0]} have" if a == b else f"of {names[0]} and {near[1]} of {names[1]}"
         checks.append(
             {
