@@ -79,8 +79,8 @@ def test_detector(
     for source in sources:
         if source.name in known:
             log.warning(
-                "%s was trained on %s: only images of it that were not trained on measure its "
-                "generalisation.",
+                "%s was trained on %s: results are valid only for images that were not used in its "
+                "training.",
                 path,
                 source.name,
             )

@@ -24,7 +24,7 @@ class Precision(StrEnum):
 
 
 def in_bfloat16(precision: Precision, on_gpu: bool) -> bool:
-    """Whether to compute in bfloat16: where the device itself does, unless told otherwise."""
+    """Whether to compute in bfloat16; for ``auto``, whether the device has it in hardware."""
     if precision is not Precision.auto:
         return precision is Precision.bf16
     if on_gpu:
