@@ -397,9 +397,7 @@ class TestInterrupted:
         with monkeypatch.context() as patched:
             patched.setattr(module, "decode", stop)
             assert main(arguments) == 130
-        assert (
-            "faces is not complete: the same command resumes where this one stopped" in caplog.text
-        )
+        assert "faces is not complete: repeat the command to resume" in caplog.text
         assert main(arguments) == 0
 
 

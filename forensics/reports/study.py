@@ -165,7 +165,7 @@ def _reason(job: Path) -> str:
         return f"failed: {json.loads((job / FAILED).read_text())['error']}"
     if (job / ".hydra").exists():
         return "was stopped, or is still running"
-    return "was never started, or failed before it had a folder"
+    return "was never begun, or failed before it had a folder"
 
 
 def _grouped(runs: list[Run]) -> dict[tuple[tuple[str, ...], Variant], list[Run]]:
