@@ -1,4 +1,4 @@
-# `make train` and `make test` need Python 3.11 or later and nothing else.
+# `make train` and `make test` need only Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -10,7 +10,7 @@ train: .venv/installed
 test: .venv/installed-dev
 	./check
 
-# Made again when what is to be installed changes; otherwise there is nothing to do.
+# Reinstalls only when the requirements change.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .

@@ -1,13 +1,13 @@
-"""Test trained detectors on other sources, with the thresholds they were trained to.
+"""Test trained detectors on other sources, with the thresholds from their own validation images.
 
-``python evaluate.py --help`` says what can be set.
+``python evaluate.py --help`` lists the settings.
 """
 
 from pathlib import Path
 
 from forensics.launch import help
 
-help.answer(Path(__file__).with_name("conf") / "evaluate.yaml")  # before what is slow to import
+help.answer(Path(__file__).with_name("conf") / "evaluate.yaml")  # before slow imports
 
 import logging
 from typing import Any
@@ -46,13 +46,13 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(settings: EvaluateSettings, folder: Path) -> None:
-    """Test every detector on every source and write down how it does.
+    """Test every detector on every source and write the results.
 
     Args:
-        settings: what to do.
-        folder: where to write.
+        settings: the evaluation's settings.
+        folder: the output folder.
     """
-    predictors = [Predictor.load(path) for path in settings.detectors]  # all, before any takes long
+    predictors = [Predictor.load(path) for path in settings.detectors]  # all before the first test
     tested = []
     for number, (path, predictor) in enumerate(zip(settings.detectors, predictors, strict=True)):
         tested.append(test_detector(settings, path, predictor, folder, number))
@@ -72,15 +72,15 @@ def evaluate(settings: EvaluateSettings, folder: Path) -> None:
 def test_detector(
     settings: EvaluateSettings, path: str, predictor: Predictor, folder: Path, number: int
 ) -> dict[str, Any]:
-    """Test one detector, write its scores, and give all that is measured of it."""
+    """Test one detector, write its scores, and return its results."""
     card, scorer, real = predictor.card, predictor.scorer, settings.dataset.real
     known = {*card.provenance.real, *card.provenance.trained_on}
     sources, part = open_tested(settings, card.input)
     for source in sources:
         if source.name in known:
             log.warning(
-                "%s was trained on %s: only images after those that trained tell how it does "
-                "on others of it.",
+                "%s was trained on %s: results are valid only for images that were not used in its "
+                "training.",
                 path,
                 source.name,
             )
@@ -116,7 +116,7 @@ def test_detector(
 
 
 def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source], Part]:
-    """The sources as the detector sees images, and which of their images are tested."""
+    """The sources, prepared as the detector's input, and their test images."""
     dataset = settings.dataset
     preparation = Preparation(
         input_.image_size,
@@ -131,7 +131,7 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
     ]
     counts = [min(dataset.test_count, len(source)) for source in sources]
     generated = counts[len(dataset.real) :]
-    if generated:  # as in training: an accuracy shall not be the larger class's rate
+    if generated:  # as in training, so that the real class does not dominate accuracies
         reals = range(len(dataset.real))
         counts[: len(reals)] = [min(counts[position], max(generated)) for position in reals]
     return sources, Part.of(
@@ -143,7 +143,7 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
 
 
 def measured(scored: list[SourceScores], calibration: Calibration, seed: int) -> dict[str, Any]:
-    """All metrics, those at the oracle's threshold of each pair, and reliability."""
+    """All metrics, also at the oracle's threshold of each pair, and reliability."""
     sources, pairs = measure(scored, calibration, seed)
     scores = {source.name: source.scores for source in scored}
     for pair in pairs:
@@ -153,13 +153,15 @@ def measured(scored: list[SourceScores], calibration: Calibration, seed: int) ->
         pair["at_oracle"] = at_threshold(*of_pair, threshold)
         if calibration.temperature is not None:
             offset, temperature = calibration.offset or 0.0, calibration.temperature
-            reals, generated = ((one.astype(np.float64) - offset) / temperature for one in of_pair)
+            reals, generated = (
+                (of_class.astype(np.float64) - offset) / temperature for of_class in of_pair
+            )
             pair["reliability"] = reliability(reals, generated)
     return {"sources": sources, "pairs": pairs}
 
 
 def draw(folder: Path, number: int, result: dict[str, Any]) -> None:
-    """Draw what a detector's result has figures for."""
+    """Draw the reliability and robustness figures of a detector's result."""
     curves = {
         f"{pair['real']} + {pair['generator']}": pair["reliability"]
         for pair in result["pairs"]

@@ -1,13 +1,13 @@
-"""Train a generator on real faces, then write images of its own: a source for ``train.py``.
+"""Train a generator on real faces, then write generated images: a source for ``train.py``.
 
-``python generate.py --help`` says what can be set.
+``python generate.py --help`` lists the settings.
 """
 
 from pathlib import Path
 
 from forensics.launch import help
 
-help.answer(Path(__file__).with_name("conf") / "generate.yaml")  # before what is slow to import
+help.answer(Path(__file__).with_name("conf") / "generate.yaml")  # before slow imports
 
 import dataclasses
 import logging
@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 
 
 def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | None) -> None:
-    """Train a generator and keep it as ``generator.safetensors``.
+    """Train a generator and save it as ``generator.safetensors``.
 
     Args:
-        settings: what to do.
+        settings: the run's settings.
         gan: the generator and its critic, with fresh weights.
-        folder: the run's.
+        folder: the run's folder.
         resumed: the checkpoint to resume from, or None.
     """
     data, task, trainer = assemble_generator(settings, config.flat(settings), gan, folder)
@@ -69,14 +69,14 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
 def train_resynthesis(
     settings: GenerateSettings, model: Resynthesis, folder: Path, resumed: Path | None
 ) -> None:
-    """Train autoencoders on the images that they are to remake, and keep them likewise."""
+    """Train autoencoders on the images to resynthesise, and save ``generator.safetensors``."""
     device = pick_device(settings.trainer)
     source, rows = originals(settings, model.per_image)
     about = {"settings": config.flat(settings), "images": rows_hash(source, np.arange(len(rows)))}
     errors = fit_autoencoders(model.to(device), rows, settings.seed, folder, about, resumed)
     decoders = [
-        dataclasses.asdict(one.architecture) | {"error_grey_levels": error}
-        for one, error in zip(model.autoencoders, errors, strict=True)
+        dataclasses.asdict(autoencoder.architecture) | {"error_grey_levels": error}
+        for autoencoder, error in zip(model.autoencoders, errors, strict=True)
     ]
     card = {
         **of_settings(settings),
@@ -91,10 +91,10 @@ def train_resynthesis(
 
 
 def originals(settings: GenerateSettings, per_image: int) -> tuple[Source, NDArray[np.uint8]]:
-    """The source that is remade, and the rows of its first images, those that are.
+    """The source to resynthesise, and the rows of those of its images, the first ones, to use.
 
     Raises:
-        UserError: if there are fewer than ``images`` asks for.
+        UserError: if ``images`` asks for more images than can be made from it.
     """
     source = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
     count = -(-settings.images // per_image)
@@ -104,13 +104,13 @@ def originals(settings: GenerateSettings, per_image: int) -> tuple[Source, NDArr
 
 
 def trained(folder: Path) -> tuple[Gan | Resynthesis, dict[str, Any], str]:
-    """The generator a run has left, what its file says of it, and the sha256 of its weights."""
+    """A run's trained generator, the metadata of its file, and the sha256 of its weights."""
     model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS, UPGRADES)
     return cast(Gan | Resynthesis, model), card, sha256
 
 
 def of_settings(settings: GenerateSettings) -> dict[str, Any]:
-    """Settings of a generator, for its card."""
+    """Settings of a generator, for the metadata of its file."""
     return {
         "network": {
             "name": config.option(settings.generator),
@@ -126,16 +126,16 @@ def sample(
     card: Mapping[str, Any],
     sha256: str,
 ) -> dict[str, Any]:
-    """Write images of a trained generator, and measure them.
+    """Write images of a trained generator, and measure their quality.
 
     Args:
-        settings: how many images, of which seed, and where to.
-        generator: it.
-        card: what there is to say of it.
-        sha256: of its weights.
+        settings: number of images, seed and output folder.
+        generator: the generator.
+        card: its metadata.
+        sha256: sha256 of its weights.
 
     Returns:
-        What stands in the ``source.json`` beside the images.
+        Content of the ``source.json`` beside the images.
     """
     name = card["network"]["name"]
     folder = Path(settings.dataset.root) / (settings.source or name)
@@ -167,18 +167,18 @@ def sample(
     log.info("measure the images")
     samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
     measured = quality(faces.rows, samples, settings.seed)
-    whole = {**card, **made_by, "images": settings.images, "quality": measured}
+    content = {**card, **made_by, "images": settings.images, "quality": measured}
     if made_from:
-        whole["made_from"] = made_from
-    sampling.finish(folder, whole)
-    log.info("\n%s\n", quality_table(whole))
+        content["made_from"] = made_from
+    sampling.finish(folder, content)
+    log.info("\n%s\n", quality_table(content))
     if measured["collapsed"]:
         log.warning(
-            "The generator is no good: %s Take another seed or train it longer.",
+            "The generator is unusable: %s Use another seed or train it longer.",
             measured["collapsed"],
         )
     log.info("%d images in %s, %.0f s", settings.images, runs.shown(folder), seconds)
-    return whole
+    return content
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="generate")
@@ -200,7 +200,7 @@ def main(composed: DictConfig) -> None:
             sample(settings, generator, card, checksum("", generator.state_dict()))
             return
         resuming = settings.resume is not None
-        # Autoencoders are trained on the images that they remake.
+        # Autoencoders are trained on the images that they resynthesise.
         also = ("images",) if isinstance(generator, Resynthesis) else ()
         flat = config.flat(settings)
         resumed = checkpoints.to_resume(folder, flat, also) if resuming else None

@@ -1,13 +1,13 @@
-"""Train a detector on one generator's faces, test it on all of them, report.
+"""Train a detector on one generator's faces, test it on every generator, report.
 
-``python train.py --help`` says what can be set.
+``python train.py --help`` lists the settings.
 """
 
 from pathlib import Path
 
 from forensics.launch import help
 
-help.answer(Path(__file__).with_name("conf") / "train.yaml")  # before what is slow to import
+help.answer(Path(__file__).with_name("conf") / "train.yaml")  # before slow imports
 
 import dataclasses
 import logging
@@ -58,11 +58,11 @@ SPECTRUM_IMAGES = 256
 
 
 def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
-    """One run: fit, choose the checkpoint on validation, test once, write it all down.
+    """One run: fit, choose the checkpoint on validation images, test once, write the output files.
 
     Args:
-        settings: what to do.
-        folder: the run's.
+        settings: the run's settings.
+        folder: the run's folder.
         resumed: the checkpoint to resume from, or None.
     """
     clock = [time.monotonic()]
@@ -226,7 +226,7 @@ def main(composed: DictConfig) -> None:
 
 
 def report_on_sweep() -> None:
-    """Report on the sweep that this process has run, however it ended; nothing after a run."""
+    """Report on the sweep of this process, even if jobs failed; does nothing after a single run."""
     folder = sweeps.ended()
     if folder is not None:
         write_report([folder], folder)

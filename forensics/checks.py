@@ -1,4 +1,4 @@
-"""Checks that settings of several kinds share, and settings as plain values."""
+"""Range checks shared by several settings classes, and settings as plain values."""
 
 import dataclasses
 import math
@@ -14,10 +14,10 @@ def require(holds: bool, key: str, value: object, range_: str) -> None:
     """Refuse a setting out of range.
 
     Args:
-        holds: whether it is in range.
-        key: as the command line names it.
-        value: the setting's.
-        range_: what follows «must», such as ``be at least 1``.
+        holds: whether the value is in range.
+        key: the setting's name on the command line.
+        value: the setting's value.
+        range_: the requirement, completing «must», such as ``be at least 1``.
     """
     if not holds:
         given = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
@@ -25,12 +25,12 @@ def require(holds: bool, key: str, value: object, range_: str) -> None:
 
 
 def at_least(settings: object, group: str = "", **least: float) -> None:
-    """Refuse numbers that are not finite or below what they must be at least.
+    """Refuse numbers that are not finite or below their lower bounds.
 
     Args:
-        settings: has the numbers.
-        group: of the settings, with a dot, such as ``model.``.
-        least: by name.
+        settings: an object with the numbers as attributes.
+        group: prefix of the settings' keys, with a dot, such as ``model.``.
+        least: lower bounds by attribute name.
     """
     for name, bound in least.items():
         value = getattr(settings, name)
@@ -48,18 +48,18 @@ def adam(settings: Any, group: str) -> None:  # noqa: ANN401
 
 
 def channels(values: Sequence[int], key: str) -> None:
-    """Refuse output channels that no convolutions can have."""
+    """Refuse an empty list of output channels, or channel counts below 1."""
     require(bool(values) and min(values) >= 1, key, values, "be numbers of at least 1")
 
 
 def source_name(key: str, name: str) -> None:
-    """Refuse a name that is not that of a folder below the data set's root."""
+    """Refuse a name that is not a folder directly below the data set's root."""
     plain_name = bool(name) and "/" not in name and not name.startswith(".")
     require(plain_name, key, repr(name), "name sources: folders below dataset.root")
 
 
 def run_name(name: str) -> None:
-    """Refuse a name that would make a run of ``outputs`` itself, or of a folder beside it."""
+    """Refuse a name that would put the run's folder at or outside ``outputs``."""
     path = PurePath(name)
     inside = bool(path.parts) and ".." not in path.parts and not path.is_absolute()
     require(inside, "name", repr(name), "be that of a folder below outputs (any other: "
@@ -71,7 +71,7 @@ def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401
 
     def leaf(value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, list):
-            return [leaf(one) for one in value]
+            return [leaf(item) for item in value]
         return str(value) if isinstance(value, StrEnum) else value
 
     return dataclasses.asdict(

@@ -1,8 +1,8 @@
-"""The command ``forensics``: what takes files and folders rather than settings.
+"""The command ``forensics``: commands that take files and folders rather than settings.
 
-Hydra's command line has a grammar of its own, which trips over spaces and ``=`` in paths; this is
-an ordinary one. Each command is a function that adds itself and its arguments to the parser. What
-takes seconds to import, such as Lightning, is imported by the command that needs it.
+Hydra's command line has a grammar of its own, which fails on spaces and ``=`` in paths; this is an
+ordinary one. Each command is a function that adds itself and its arguments to the parser. Slow
+imports, such as Lightning, are left to the command that needs them.
 """
 
 import argparse
@@ -27,10 +27,10 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code.
+    """Run one command and return its exit code.
 
-    What a user can mend is one sentence on standard error and code 1, with the traceback only
-    after ``--verbose``.
+    An error that the user can fix is printed as one sentence on standard error, with exit code 1;
+    ``--verbose`` adds the traceback.
     """
     parser = argparse.ArgumentParser(prog="forensics", description="Detectors of generated images.")
     parser.add_argument("--verbose", action="store_true", help="show tracebacks")
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add in COMMANDS:
         add(commands)
     given, more = parser.parse_known_args(arguments)
-    # argparse takes files on one side of an option only.
-    if any(one.startswith("-") for one in more) or not hasattr(given, "pictures"):
-        given = parser.parse_args(arguments)  # says what is wrong with them
+    # argparse accepts positional files on one side of an option only.
+    if any(argument.startswith("-") for argument in more) or not hasattr(given, "paths"):
+        given = parser.parse_args(arguments)  # reports the error
     else:
-        given.pictures += more
+        given.paths += more
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # As Ctrl-C: what schedulers and `kill` send first.
+    # Handled like Ctrl-C: schedulers and `kill` send SIGTERM first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         given.run(given)
@@ -60,32 +60,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_prepare(commands: Commands) -> None:
-    """``forensics prepare``: what was downloaded becomes a source."""
+    """``forensics prepare``: make a source of downloaded images."""
     parser = commands.add_parser(
         "prepare",
-        help="make a source of a folder, a zip or tar archive, parquet, or a hub's data set",
+        help="make a source from a folder, a zip or tar archive, parquet, or a Hugging Face data "
+        "set",
         description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
-        "into a folder below the root, with a manifest that says what each is and why others "
-        "were left out. The same command resumes one that was stopped.",
+        "into a folder below the root, with a manifest that describes each image and gives the "
+        "reason for each rejected file. Repeating the command resumes an interrupted one.",
     )
     parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="folder, zip, tar, parquet, or hf://OWNER/NAME[/FOLDER]: a data set of Hugging Face",
+        help="folder, zip, tar, parquet, or hf://OWNER/NAME[/FOLDER]: a Hugging Face data set",
     )
-    parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder with one folder for each source"
+    )
     parser.add_argument(
         "--min-side",
         type=int,
         default=128,
-        help="images with a shorter side in pixels are left out (%(default)s)",
+        help="reject images with a side shorter than this many pixels (%(default)s)",
     )
     parser.set_defaults(run=run_prepare)
 
 
 def run_prepare(given: argparse.Namespace) -> None:
-    """Prepare a source and say what became of its files."""
+    """Prepare a source and print how many files were accepted and rejected."""
     folder, accepted, rejected = prepare(given.source, given.input, given.root, given.min_side)
     print(f"{accepted} images in {folder}, listed in {folder / MANIFEST}")
     if rejected:
@@ -94,15 +97,17 @@ def run_prepare(given: argparse.Namespace) -> None:
 
 
 def add_audit(commands: Commands) -> None:
-    """``forensics audit``: what would let a detector cheat."""
+    """``forensics audit``: shortcuts, duplicates and near-duplicates."""
     parser = commands.add_parser(
         "audit",
         help="find shortcuts, duplicates and near-duplicates in the images",
-        description="Measures how well each trait of the files and images alone tells real from "
-        "generated, and finds copies and near-duplicates; prints a table and writes audit.json, "
-        "duplicates.csv and spectra.png.",
+        description="Measures how well each trait of the files and images alone separates real "
+        "from generated, and finds duplicates and near-duplicates; prints a table and writes "
+        "audit.json, duplicates.csv and spectra.png.",
     )
-    parser.add_argument("--root", type=Path, required=True, help="holds a folder for each source")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder with one folder for each source"
+    )
     for name in ("real", "generated"):
         parser.add_argument(
             f"--{name}", required=True, metavar="NAMES", help="sources, separated by commas"
@@ -111,17 +116,19 @@ def add_audit(commands: Commands) -> None:
         "--out", type=Path, default=Path("outputs/audit"), help="folder to write into (%(default)s)"
     )
     parser.add_argument(
-        "--images", type=int, default=1000, help="compared of each class (%(default)s)"
+        "--images", type=int, default=1000, help="images compared per class (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides which (%(default)s)")
     parser.add_argument(
-        "--cache-dir", type=Path, default=Path("outputs/cache"), help="of prepared images"
+        "--seed", type=int, default=0, help="seed of the choice of images (%(default)s)"
+    )
+    parser.add_argument(
+        "--cache-dir", type=Path, default=Path("outputs/cache"), help="folder of prepared images"
     )
     parser.set_defaults(run=run_audit)
 
 
 def run_audit(given: argparse.Namespace) -> None:
-    """Audit some sources, print and write what is found."""
+    """Audit sources; print and write the findings."""
     from forensics.evaluation.audit import audit, audit_folders
     from forensics.reports.audit import write_audit
     from forensics.reports.tables import audit_table
@@ -129,7 +136,7 @@ def run_audit(given: argparse.Namespace) -> None:
     sources = audit_folders(
         given.root, given.real.split(","), given.generated.split(","), given.cache_dir
     )
-    repeated = repetitions([one.source for one in sources])
+    repeated = repetitions([audited.source for audited in sources])
     result = audit(sources, repeated, given.images, given.seed)
     write_audit(given.out, result, sources, repeated[1])
     print(audit_table(result))
@@ -141,12 +148,10 @@ def add_report(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
         help="compare runs: tables, figures and one page",
-        description="Compare runs of train.py: Table 1, differences, the grid, one page.",
+        description="Compare runs of train.py: Table 1, differences, cross-GAN grid, one page.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, help="run folders, or those of sweeps")
-    parser.add_argument(
-        "--to", type=Path, help="where to write; a single folder's own place if left out"
-    )
+    parser.add_argument("folder", nargs="+", type=Path, help="run folders or sweep folders")
+    parser.add_argument("--to", type=Path, help="output folder; default: FOLDER, if there is one")
     parser.set_defaults(run=_report)
 
 
@@ -156,13 +161,13 @@ def _report(given: argparse.Namespace) -> None:
     to = given.to
     if to is None:
         if len(given.folder) > 1:
-            raise UserError("Several folders: say where the report shall go with --to FOLDER.")
+            raise UserError("Several folders: name the report's folder with --to FOLDER.")
         (to,) = given.folder
     study = write_report(given.folder, to)
     if study.problems:
         raise UserError(
-            f"{len(study.problems)} jobs have no result, the report names them: run the same "
-            "sweep again to do just those."
+            f"{len(study.problems)} jobs have no result, the report names them: repeat the sweep "
+            "to run only those."
         )
 
 
@@ -184,33 +189,33 @@ def add_predict(commands: Commands) -> None:
     parser = commands.add_parser("predict", help="score images with a trained detector")
     _add_detector(parser)
     parser.add_argument(
-        "pictures", nargs="*", metavar="IMAGE", help="files, folders, or - for paths on stdin"
+        "paths", nargs="*", metavar="IMAGE", help="files, folders, or - for paths on stdin"
     )
     parser.add_argument(
-        "--list", action="append", default=[], metavar="FILE", help="a file of paths, one a line"
+        "--list", action="append", default=[], metavar="FILE", help="a file of paths, one per line"
     )
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TABLE",
         help="output table: .csv, .jsonl or .parquet",
     )  # fmt: skip
     parser.add_argument(
-        "--resume", action="store_true", help="resume a stopped run of the same command"
+        "--resume", action="store_true", help="resume an interrupted run of the same command"
     )
     parser.add_argument(
         "--explain", type=Path, metavar="FOLDER",
-        help="write a figure of each image: itself, the evidence by place, its spectrum",
+        help="write a figure for each image: the image, a Grad-CAM map, its spectrum",
     )  # fmt: skip
     parser.add_argument(
         "--page", type=Path, metavar="FILE",
-        help="write a page of thumbnails, at most 500 of each verdict",
+        help="write a page of thumbnails, at most 500 per verdict",
     )  # fmt: skip
     parser.set_defaults(run=run_predict)
 
 
 def run_predict(given: argparse.Namespace) -> None:
-    """Score files into a table; an error only if none of them could be read."""
+    """Score files into a table; fails only if none of them could be read."""
     detector = _load_detector(given)
-    paths = gather(given.pictures, given.list)
+    paths = gather(given.paths, given.list)
     counts = predict(
         detector,
         paths,
@@ -221,24 +226,22 @@ def run_predict(given: argparse.Namespace) -> None:
     )
     print(summary(counts, given.output))
     if counts["error"] == counts.total():
-        raise UserError(
-            f"None of the files could be read: the column error of {given.output} says why."
-        )
+        raise UserError(f"None of the files could be read: see the column error of {given.output}.")
 
 
 def add_export(commands: Commands) -> None:
     """``forensics export``."""
-    parser = commands.add_parser("export", help="write a detector for other programs, with a card")
+    parser = commands.add_parser("export", help="export a detector, with a model card")
     _add_detector(parser)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="beside the detector by default"
+        "-o", "--output", type=Path, metavar="FOLDER", help="default: export/ beside the detector"
     )
     parser.set_defaults(run=run_export)
 
 
 def run_export(given: argparse.Namespace) -> None:
-    """Write the file and its card, and say how far its probabilities are from the original's."""
+    """Write the file and its model card, and print its largest difference in probability."""
     from forensics.reports.model_card import write_card
 
     source = Path(given.detector)
@@ -256,4 +259,4 @@ COMMANDS: list[Callable[[Commands], None]] = [
     add_export,
     add_report,
 ]
-"""One function for each command: it adds a parser whose ``run`` is set to what runs it."""
+"""One function per command: it adds a parser whose default ``run`` is the command's function."""

@@ -24,7 +24,7 @@ class Precision(StrEnum):
 
 
 def in_bfloat16(precision: Precision, on_gpu: bool) -> bool:
-    """Whether to compute in bfloat16: where the device itself does, unless told otherwise."""
+    """Whether to compute in bfloat16; for ``auto``, whether the device has it in hardware."""
     if precision is not Precision.auto:
         return precision is Precision.bf16
     if on_gpu:
@@ -33,7 +33,7 @@ def in_bfloat16(precision: Precision, on_gpu: bool) -> bool:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[R]:
-    """Map over items on all cores, results in order, so many of them at once in memory.
+    """Map over items on all cores, results in order, with at most ``at_once`` items in memory.
 
     Threads, not processes: Pillow decodes and resizes outside Python's global lock, so that two
     threads are as fast as two processes, which would have to import torch first.
@@ -46,13 +46,13 @@ def in_order(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterat
             while pending:
                 yield pending.popleft().result()
                 pending.extend(pool.submit(work, item) for item in islice(rest, 1))
-        finally:  # who stops early does not wait for what nobody will read
+        finally:  # a consumer that stops early does not wait for unread results
             pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let each job of `in_order` that is begun inside compute with so many threads of torch's."""
+    """Set torch's number of threads for each job of `in_order` started inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

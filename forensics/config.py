@@ -1,6 +1,6 @@
 """Root settings; the only place that registers anything with Hydra.
 
-Values stand in ``conf/``; the dataclasses say which settings there are, their types and ranges.
+``conf/`` has the values; the dataclasses define the settings, their types and ranges.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ from forensics.preprocess import PREPROCESSES
 from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
 
 OPTIONS = {"model": DETECTORS, "preprocess": PREPROCESSES, "generator": GENERATORS}
-"""Options of the groups whose settings are of several types."""
+"""Options of the groups whose options have different settings classes."""
 
 Settings = TrainSettings | GenerateSettings | EvaluateSettings
 S = TypeVar("S", TrainSettings, GenerateSettings, EvaluateSettings)
 
 
 def register(arguments: Sequence[str] = ()) -> None:
-    """Tell Hydra the types behind ``conf/``, and those of plug-ins.
+    """Register the types behind ``conf/`` and those of plug-ins with Hydra.
 
-    They are below ``schema/``, so that the groups themselves list nothing but choices; a plug-in's
-    detector is a choice, too, with the default values of its settings. Folders of sweeps are named
+    They are below ``schema/``, so that the groups themselves list options only; a plug-in's
+    detector is an option, too, with the default values of its settings. Folders of sweeps are named
     with ``${plus:LIST}``.
 
     Args:
-        arguments: of the command line; ``plugin=MODULE`` is imported.
+        arguments: the command line; the module of ``plugin=MODULE`` is imported.
 
     Raises:
         UserError: if a plug-in cannot be used.
@@ -60,18 +60,18 @@ def register(arguments: Sequence[str] = ()) -> None:
 
 
 def typed(config: DictConfig, kind: type[S]) -> S:
-    """Turn a composed config into settings, checked for their ranges.
+    """Turn a composed config into settings, with their ranges checked.
 
     Args:
-        config: of any entry point.
-        kind: the settings of this one.
+        config: the composed config of any entry point.
+        kind: the settings class of this entry point.
 
     Raises:
         UserError: if a value is out of range or missing, a key is unknown, or these are another
             program's settings.
     """
     if module := OmegaConf.select(config, "plugin"):
-        plugins.load_module(module)  # a job's process may have imported nothing yet
+        plugins.load_module(module)  # a job's process may not have imported it yet
     _refuse_unknown(config, "")
     missing = OmegaConf.missing_keys(config)
     if missing:
@@ -80,16 +80,16 @@ def typed(config: DictConfig, kind: type[S]) -> S:
     settings = OmegaConf.to_object(config)
     if not isinstance(settings, kind):
         raise UserError(
-            "The run is one of another program: resume those of train.py with train.py, those of "
+            "The run belongs to another program: resume runs of train.py with train.py, runs of "
             "generate.py with generate.py."
         )
     return settings
 
 
 def _refuse_unknown(node: DictConfig, prefix: str) -> None:
-    """Refuse keys that no settings have: Hydra lets ``+KEY=VALUE`` add any, which nothing reads.
+    """Refuse unknown keys: Hydra lets ``+KEY=VALUE`` add any, which nothing would read.
 
-    Maps without a type of their own, such as ``dataset.folders``, take any key.
+    Untyped maps, such as ``dataset.folders``, accept any key.
     """
     kind = OmegaConf.get_type(node)
     known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
@@ -105,12 +105,13 @@ def _refuse_unknown(node: DictConfig, prefix: str) -> None:
 
 
 def option(settings: object) -> str:
-    """The option of one of the groups of `OPTIONS` that gave some settings."""
+    """Name of the option, in one of the groups of `OPTIONS`, that a settings object belongs to."""
     pairs = (pair for options in OPTIONS.values() for pair in options.items())
     return next(name for name, kind in pairs if type(settings) is kind)
 
 
 def flat(settings: Settings) -> dict[str, Any]:
     """Settings as the command line names them: options by their group, values by dotted keys."""
-    options = {group: option(one) for group in OPTIONS if (one := getattr(settings, group, None))}
+    groups = {group: getattr(settings, group, None) for group in OPTIONS}
+    options = {group: option(value) for group, value in groups.items() if value}
     return options | dotted(plain(settings))

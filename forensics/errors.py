@@ -1,11 +1,11 @@
-"""The error that a user can fix."""
+"""Errors that the user can fix."""
 
 
 class UserError(Exception):
-    """An error the user can fix.
+    """An error that the user can fix.
 
     The text is one sentence that names the setting, file or folder and says what to do; entry
-    points print it without a traceback and exit with a code other than 0.
+    points print it without a traceback and exit with a nonzero code.
 
     Attributes:
         key: the setting or file at fault, for programs and tests; None if there is no single one.

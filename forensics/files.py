@@ -1,4 +1,4 @@
-"""Files and folders that are there complete or not at all."""
+"""Atomic writing: files and folders are either complete or absent."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _UNFINISHED = ".unfinished"
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that is there complete or, if anything goes wrong, as it was before."""
+    """Open a file for atomic writing; after an error the file is unchanged."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
@@ -35,25 +35,25 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process killed within `atomic` left in a folder that nobody writes to now."""
-    for left in folder.glob(f".*{_UNFINISHED}"):
-        left.unlink(missing_ok=True)
+    """Remove leftovers of processes killed within `atomic`; no other process may be writing."""
+    for leftover in folder.glob(f".*{_UNFINISHED}"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Fill a folder that is there complete or not at all, in place of any that was there.
+    """Write a folder atomically, replacing an existing one.
 
-    A process that still reads what was there keeps it. Whoever may do the same at the same time is
-    kept away by the caller.
+    Processes that still have files of the old folder open can read them to the end. The caller
+    excludes concurrent writers.
 
     Yields:
-        An empty folder beside it, which takes its name at the end.
+        An empty folder beside ``folder``, which is renamed to it at the end.
     """
     unfinished, former = (folder.with_name(f".{folder.name}.{state}") for state in
                           ("unfinished", "former"))  # fmt: skip
-    for left in (unfinished, former):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in (unfinished, former):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
@@ -67,19 +67,19 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 class Record:
-    """A file that tells what resumable work is about, and what of it is done, a line for each.
+    """A file with the identity of resumable work, then one line per completed item.
 
-    A line that a kill or a full disk has cut off does not count, nor does any after it.
+    A line truncated by a kill or a full disk is ignored, as are all lines after it.
 
     Args:
-        path: of the file.
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> tuple[Any, list[Any]]:
-        """Identity of the work, None if it was not begun, and the items that are done."""
+        """Identity of the work, None if it was not begun, and the completed items."""
         values = []
         lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
         for line in lines:
@@ -90,13 +90,13 @@ class Record:
         return (values[0], values[1:]) if values else (None, [])
 
     def begin(self, about: Any, done: Iterable[Any] = ()) -> None:  # noqa: ANN401
-        """Begin, with what is done already; in place of any former record."""
+        """Begin a record with the completed items, replacing any existing one."""
         with atomic(self._path) as file:
             for value in (about, *done):
                 file.write(_line(value))
 
     def keep(self, done: Iterable[T]) -> Iterator[T]:
-        """Add what is done as it comes."""
+        """Append items as they are completed, and yield them."""
         with self._path.open("ab") as file:
             for value in done:
                 file.write(_line(value))
@@ -109,7 +109,7 @@ def _line(value: object) -> bytes:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically; refuses NaN, which is no JSON."""
+    """Write a JSON file atomically; refuses NaN, which is not valid JSON."""
     text = json.dumps(content, indent=2, allow_nan=False)
     with atomic(path) as file:
         file.write(text.encode())
@@ -128,7 +128,7 @@ _COLUMNS = {
 
 
 def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write a table of images atomically, one row an image.
+    """Write a table of images atomically, one row per image.
 
     Args:
         path: a parquet file.
@@ -141,7 +141,7 @@ def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
 
 
 def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write ``(H, W, 3)`` uint8 as a PNG file, atomically; its folder is made if missing."""
+    """Write ``(H, W, 3)`` uint8 as a PNG file, atomically; creates its folder if missing."""
     path.parent.mkdir(exist_ok=True)
     with atomic(path) as file:
         Image.fromarray(pixels).save(file, "png")

@@ -1,8 +1,8 @@
 """A trained network as one file: weights and everything needed to use them.
 
-The format is safetensors, which holds numbers and text and can hold no code. The text is a JSON
-object in sections, of which ``network`` has the network's name and settings; a checksum over all of
-it tells a damaged file. Files of earlier formats are upgraded as they are read.
+The format is safetensors: numbers and text, without code. The text is a JSON object in sections;
+``network`` has the network's name and settings. A checksum over the complete content detects
+damaged files. Files of earlier formats are upgraded when they are read.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ FORMAT = 2
 
 Content = dict[str, Any]
 Upgrade = Callable[[Content, dict[str, Tensor]], tuple[Content, dict[str, Tensor]]]
-"""From metadata and tensors of one format to those of the next."""
+"""Maps metadata and tensors of one format to those of the next."""
 
 
 class ModelFile(NamedTuple):
@@ -32,8 +32,8 @@ class ModelFile(NamedTuple):
 
     Attributes:
         model: the network, in evaluation mode, on the CPU.
-        card: what the file says of it, see `save_model`.
-        sha256: of the weights alone: the same network written twice has one.
+        card: metadata of the file, see `save_model`.
+        sha256: sha256 of the weights alone, independent of the metadata.
     """
 
     model: nn.Module
@@ -47,9 +47,9 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
     Args:
         path: the file.
         model: the network.
-        card: its section ``network`` must have ``name`` (among the options of its kind),
-            ``settings`` and ``image_size``, and may have ``plugin``, what brings the network; all
-            else is for whoever uses it. Plain JSON values.
+        card: metadata, plain JSON values. Section ``network`` must have ``name`` (one of the
+            options of its kind), ``settings`` and ``image_size``, and may have ``plugin``, the
+            distribution or module with the network; the rest depends on the kind of file.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     text = json.dumps({"format": FORMAT, **card})
@@ -61,17 +61,18 @@ def save_model(path: Path, model: nn.Module, card: Mapping[str, Any]) -> None:
 def load_model(
     path: Path, options: Mapping[str, type], upgrades: Mapping[int, Upgrade], **build: bool
 ) -> ModelFile:
-    """Read a network's file; nothing in it is run.
+    """Read a network's file; no code in it is run.
 
     Args:
         path: the file.
-        options: settings by name, such as `forensics.detectors.DETECTORS`: what may be in it.
-        upgrades: by format, how a file of it becomes one of the next.
+        options: permitted networks: settings classes by name, such as
+            `forensics.detectors.DETECTORS`.
+        upgrades: functions that upgrade to the next format, by format.
         build: further arguments of the settings' ``build``.
 
     Raises:
-        UserError: if it is missing, damaged, no file of `save_model`, of another format, or of a
-            network or setting that this version does not know.
+        UserError: if the file is missing, damaged, not written by `save_model`, of an unsupported
+            format, or has an unknown network or setting.
     """
 
     def refused(reason: str) -> UserError:
@@ -86,9 +87,9 @@ def load_model(
         raise refused(reason) from error
     text = metadata.get("forensics")
     if text is None:
-        raise refused("is a safetensors file of another program: name one that a run has written")
+        raise refused("is a safetensors file of another program: name one written by a run")
     if metadata.get("sha256") != checksum(text, tensors):
-        raise refused("is damaged, it does not match its own checksum: copy it anew")
+        raise refused("is damaged, it does not match its own checksum: copy it again")
     try:
         card = dict(json.loads(text))
         while (format_ := card["format"]) in upgrades and format_ != FORMAT:
@@ -102,10 +103,10 @@ def load_model(
         name, given, size = (network[key] for key in ("name", "settings", "image_size"))
         plugin = network.get("plugin")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise refused(f"has no usable metadata ({error!r}): copy it anew") from error
+        raise refused(f"has no usable metadata ({error!r}): copy it again") from error
     if str(name) not in options and plugin is not None:
         raise refused(
-            f"has a {name} of the plug-in {plugin}, which is not there: install {plugin}, or name "
+            f"has a {name} of the plug-in {plugin}, which is missing: install {plugin}, or name "
             f"its module with plugin={plugin} or --plugin {plugin}"
         )
     if str(name) not in options:
@@ -115,7 +116,7 @@ def load_model(
         )
     try:
         settings = options[str(name)](**given)
-        # Without memory first: settings may ask for more of it than the file has weights for.
+        # First without memory: damaged settings may describe a network larger than the weights.
         with torch.device("meta"), _WithoutFirstWeights():
             settings.build(size, **build).load_state_dict(tensors, assign=True)
         model = settings.build(size, **build)
@@ -137,9 +138,9 @@ def load_model(
 
 
 class _WithoutFirstWeights(TorchFunctionMode):
-    """Leaves out drawing a network's first weights.
+    """Skips the initialisation of a network's weights.
 
-    Without memory there is nothing to draw, but torch imports its compiler for it: two seconds.
+    On the meta device it has no effect, but makes torch import its compiler: two seconds.
     """
 
     def __torch_function__(
@@ -161,6 +162,6 @@ def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        # As bytes, because numpy does not know all of torch's types.
+        # As bytes, because numpy lacks some of torch's types.
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

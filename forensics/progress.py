@@ -1,4 +1,4 @@
-"""One way to show how far a long step is: a bar on a terminal, lines in a log."""
+"""Progress of long steps: a bar on a terminal, lines in a log."""
 
 import logging
 import sys
@@ -13,14 +13,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Progress of one step; a context manager, or closed by hand.
+    """Progress of one step; a context manager, or closed explicitly.
 
     On a terminal it is a bar; elsewhere a line is logged at most every ten seconds and once at
     the end, because a bar's carriage returns make a log file unreadable.
 
     Args:
-        label: what is being done, such as ``fit, epoch 1 of 5``.
-        total: how many images there are to do.
+        label: name of the step, such as ``fit, epoch 1 of 5``.
+        total: number of images to process.
         shown: False on all but one of several processes.
     """
 
@@ -36,7 +36,7 @@ class Progress:
         )
 
     def advance(self, images: int = 1) -> None:
-        """Count ``images`` more as done."""
+        """Count ``images`` more images as processed."""
         self._done += images
         if self._bar is not None:
             self._bar.update(images)
@@ -52,7 +52,7 @@ class Progress:
             log.info("%s: %d of %d images, %.0f images/s", self.label, self._done, self.total, rate)
 
     def close(self) -> None:
-        """End the bar, or say how far the step came; further calls do nothing."""
+        """End the bar, or log the final count; further calls do nothing."""
         if self._bar is not None:
             self._bar.close()
         elif self._said < self._done:

@@ -1,9 +1,9 @@
-"""The folder of a run: its files, and how it is claimed.
+"""The folder of a run: its output files, and how it is claimed.
 
-``.hydra/`` how it was started; TensorBoard's events; ``checkpoints/``; then, when the run is over,
+``.hydra/``, the record of its start; TensorBoard's events; ``checkpoints/``; then, at the end,
 ``detector.safetensors``, ``scores.parquet``, ``features.parquet``, ``perturbed.parquet``, the most
-wrongly judged images in ``mistakes/`` and, last, ``result.json``: a run with it is complete. A run
-that failed has ``failed.json`` instead.
+confident errors in ``mistakes/`` and, last, ``result.json``: a run with it is complete. A failed
+run has ``failed.json`` instead.
 """
 
 import importlib.metadata
@@ -20,8 +20,8 @@ import torch
 from forensics.errors import UserError
 from forensics.files import atomic, remove_unfinished
 
-# Lightning and Hydra are imported where they are used: a detector that scores needs neither, and
-# they take longer to import than all else.
+# Lightning and Hydra are imported where they are used: they take longest to import, and scoring
+# needs neither.
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
@@ -35,20 +35,20 @@ CHECKPOINTS = "checkpoints"
 
 
 def evaluated(name: str, number: int) -> str:
-    """The name, in the folder of an evaluation, of a file of a run: the n-th detector's."""
+    """File name in an evaluation's folder for the n-th detector, from the name in a run."""
     path = Path(name)
     return f"{path.stem}_{number}{path.suffix}"
 
 
 def on_first_device() -> bool:
-    """Whether this process is the one of several that prints and writes."""
+    """Whether this process is the one that prints and writes."""
     from pytorch_lightning.utilities import rank_zero_only
 
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def shown(folder: Path) -> Path:
-    """A folder as the user would name it from where they stand."""
+    """A folder relative to the current folder, if it is below it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
@@ -56,23 +56,23 @@ def shown(folder: Path) -> Path:
 def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: bool) -> None:
     """Claim the folder of a run and record how it was started.
 
-    Hydra would write its record before anything could say no, over that of a run already there;
-    so it is told not to, and this does it.
+    Hydra would write its record before these checks, over that of an existing run; so it is
+    configured not to, and the record is written here.
 
     Args:
-        folder: the run's folder; made if missing.
+        folder: the run's folder; created if missing.
         hydra: the node ``hydra`` of this job's config.
-        config: the rest of it.
-        resuming: the run that lies there is resumed.
+        config: the rest of the config.
+        resuming: whether the folder's run is resumed.
 
     Raises:
-        UserError: if another run's results or checkpoints lie there, or it cannot be written.
+        UserError: if the folder has another run's results or checkpoints, or cannot be written.
     """
     from omegaconf import OmegaConf
 
-    whole = folder / RESULT
+    result = folder / RESULT
     if not resuming:
-        if whole.exists():
+        if result.exists():
             raise UserError(
                 f"{shown(folder)} has a complete run: choose another folder with name=NAME, or "
                 "remove it."
@@ -82,7 +82,7 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: b
                 f"{shown(folder)} has a stopped run: resume it with "
                 f"resume={shown(folder)}, or choose another folder with name=NAME."
             )
-    elif whole.exists():
+    elif result.exists():
         epochs = read_result(folder)["settings"]["max_epochs"]
         if config.max_epochs <= epochs:
             raise UserError(
@@ -110,7 +110,7 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: b
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """Read what a complete run measured.
+    """Read the result of a complete run.
 
     Raises:
         UserError: if the folder has no complete run.
@@ -142,7 +142,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git on the running code, None where it is not a checkout."""
+    """Output of a git command on the running code, None if it is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

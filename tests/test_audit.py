@@ -309,4 +309,4 @@ class TestCommand:
         sources()
         given = ["--root", str(tmp_path / "root"), "--real", names[0], "--generated", names[1]]
         assert main(["audit", *given, "--cache-dir", str(tmp_path / "cache")]) == 1
-        assert "is no source to audit" in capsys.readouterr().err
+        assert "cannot be audited" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_what_is_no_file_is_never_opened(
     make(folder)
     found = used(folder)
     assert {name for name, reason in found.items() if not reason} == {"a.png", "z.png"}
-    assert set(found.values()) <= {"", "a link", "no regular file"}
+    assert set(found.values()) <= {"", "a link", "not a regular file"}
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_odd_names_do_no_harm(name: bytes, folder: Path, used: Used) -> None:
     (Path(os.fsdecode(bytes(folder) + b"/" + name))).write_bytes(WHOLE_PNG)
     found = used(folder)
     assert len(found) == 3
-    assert set(found.values()) <= {"", "its name is no UTF-8"}
+    assert set(found.values()) <= {"", "its name is not valid UTF-8"}
 
 
 def _zip(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
@@ -347,7 +347,7 @@ def _tar(*members: tuple[str, bytes, bytes], packed: bool = False) -> bytes:
 
 
 FILE = tarfile.REGTYPE
-OUT, LINK, NO_FILE = "its name leads out of the archive", "a link", "no regular file"
+OUT, LINK, NO_FILE = "its name leads out of the archive", "a link", "not a regular file"
 MEMBERS: dict[str, tuple[Make, str]] = {
     "zip, up": (lambda: _zip(("../bad.png", WHOLE_PNG)), OUT),
     "zip, up within": (lambda: _zip(("x/../../bad.png", WHOLE_PNG)), OUT),
@@ -399,12 +399,15 @@ def _parquet(image: bytes) -> bytes:
 BOMB = "unpacks to more than 100 times its size"
 DAMAGED = "is damaged"
 ARCHIVES: dict[str, tuple[Make, str]] = {
-    "empty file": (lambda: b"", "is no folder, zip, tar or parquet"),
-    "text": (lambda: b"no archive" * 1000, "is no folder, zip, tar or parquet"),
-    "rar": (lambda: b"Rar!\x1a\7\1\0" + bytes(2000), "is no folder, zip, tar or parquet"),
-    "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + os.urandom(2000), "is no folder, zip, tar or parquet"),
-    "one image": (lambda: WHOLE_JPEG, "is no folder, zip, tar or parquet"),
-    "gzipped image": (lambda: gzip.compress(WHOLE_PNG), "is no folder, zip, tar or parquet"),
+    "empty file": (lambda: b"", "is not a folder, zip, tar or parquet"),
+    "text": (lambda: b"no archive" * 1000, "is not a folder, zip, tar or parquet"),
+    "rar": (lambda: b"Rar!\x1a\7\1\0" + bytes(2000), "is not a folder, zip, tar or parquet"),
+    "7z": (
+        lambda: b"7z\xbc\xaf\x27\x1c" + os.urandom(2000),
+        "is not a folder, zip, tar or parquet",
+    ),
+    "one image": (lambda: WHOLE_JPEG, "is not a folder, zip, tar or parquet"),
+    "gzipped image": (lambda: gzip.compress(WHOLE_PNG), "is not a folder, zip, tar or parquet"),
     "zip of nothing": (
         lambda: b"PK\5\6" + bytes(18),
         "None of the 0 files",

@@ -62,7 +62,7 @@ def test_generators_and_detectors_share_their_prepared_images() -> None:
 def test_settings_of_another_program_are_refused() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         theirs = compose("generate", ["name=test"])
-        with pytest.raises(UserError, match="The run is one of another program"):
+        with pytest.raises(UserError, match="The run belongs to another program"):
             config.typed(theirs, TrainSettings)
 
 

@@ -147,7 +147,7 @@ class TestModelCard:
     def test_card_says_sources_thresholds_and_limits(self, detector_file: Path) -> None:
         assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
         text = (detector_file.parent / "export" / "README.md").read_text()
-        for said in ("images of real (real) from those of seen", "lanczos", "## Limits", "uint8"):
+        for said in ("images of real (real) and seen (generated)", "lanczos", "## Limits", "uint8"):
             assert said in text
         assert "Real from 3.17997e-22 on" in text  # expit(-99 / 2)
 
@@ -156,7 +156,7 @@ class TestModelCard:
         save_model(detector_file, NETWORK.build(SIZE, pretrained=False), card)
         assert main(["export", str(detector_file), "--format", "safetensors"]) == 0
         text = (detector_file.parent / "export" / "README.md").read_text()
-        assert "then saved as JPEG of quality 75, 4:2:0, and read again. Another" in text
+        assert "then saved as JPEG of quality 75, 4:2:0, and read again. Other" in text
         assert (
             Predictor.load(
                 detector_file.parent / "export" / "detector.safetensors"

@@ -340,7 +340,7 @@ class TestErrors:
             ("batch_size=32", "batch_size=32 is more than the 24 images of real"),
             ("dataset.image_size=12", "dataset.image_size must be a power of two"),
             ("generator.width=0", "generator.width must be at least 1"),
-            ("generator=stylegan", "generator=stylegan is no choice: take one of dcgan"),
+            ("generator=stylegan", "generator=stylegan is unknown: choose one of dcgan"),
             ("images=-1", "images must be at least 0"),
             ("source=../up", "source must name sources"),
         ],
@@ -358,7 +358,7 @@ class TestErrors:
         self, key: str, run: Run, capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert run(f"{key}=nowhere", again=True) == 1
-        assert f"{key}=nowhere is no folder of a run" in capfd.readouterr().err
+        assert f"{key}=nowhere is not a run folder" in capfd.readouterr().err
 
     def test_of_sampling_a_run_of_another_program(
         self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -368,7 +368,7 @@ class TestErrors:
         (record / "overrides.yaml").write_text("[]")
         (record / "hydra.yaml").write_text("hydra: {job: {config_name: train}}")
         assert run("sample=outputs/x", again=True) == 1
-        assert "sample=outputs/x is no run of generate.py" in capfd.readouterr().err
+        assert "sample=outputs/x is not a run of generate.py" in capfd.readouterr().err
 
     def test_of_sampling_a_run_that_is_not_whole(
         self,

@@ -373,7 +373,7 @@ class TestThreshold:
 
     @pytest.mark.parametrize("rate", [-0.01, 1.0, float("nan")])
     def test_rates_out_of_range_are_refused(self, rate: float) -> None:
-        with pytest.raises(ValueError, match=r"false_positive_rate must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"false_positive_rate must be in \[0, 1\)"):
             source_threshold(np.zeros(3), rate)
 
     def test_no_images_are_refused(self) -> None:

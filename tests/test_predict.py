@@ -213,7 +213,7 @@ class TestResume:
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
         stopped_by(how, ["predict", str(detector_file), "photos", "-o", "a.csv"], monkeypatch)
-        said = "what is scored is kept in a.csv.parts. Run the same command with --resume."
+        said = "the scores so far are kept in a.csv.parts. Repeat the command with --resume."
         assert said in capsys.readouterr().err
         assert [path.name for path in Path("a.csv.parts").glob("*.parquet")] == ["000000.parquet"]
 
@@ -374,7 +374,7 @@ class TestExplain:
         before = Path("ex/000000_000.png").read_bytes()
         for again in (["b.csv"], ["a.csv", "--resume"]):
             assert main([*command, *again]) == 1
-            assert "ex holds something already" in capsys.readouterr().err
+            assert "ex is not empty" in capsys.readouterr().err
         assert Path("ex/000000_000.png").read_bytes() == before
         assert not Path("b.csv.parts").exists()
 
@@ -525,7 +525,7 @@ class TestPage:
         assert sum(map(len, shown.names.values())) == 10
         text = Path("a.html").read_text()
         middle = card.calibration.thresholds["source_0.05"]
-        assert f"Called generated is what has a score below {middle:.3f}" in text
+        assert f"An image is called generated if its score is below {middle:.3f}" in text
 
     def test_table_and_page_are_two_files(
         self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]

@@ -192,14 +192,14 @@ class TestInputs:
 class TestRefused:
     @pytest.mark.parametrize("name", ["", "a/b", "../a", ".a"])
     def test_what_is_no_name(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(UserError, match="is no source's name"):
+        with pytest.raises(UserError, match="is not a source name"):
             prepare(name, _folder(tmp_path / "input", CONTENTS), tmp_path / "root", SIDE)
 
     def test_a_source_that_is_there(self, tmp_path: Path) -> None:
         given = _folder(tmp_path / "input", CONTENTS)
         _prepared(given, tmp_path)
         before = _rows(tmp_path)
-        with pytest.raises(UserError, match=r"root/faces is there already: remove it, or give"):
+        with pytest.raises(UserError, match=r"root/faces exists already: remove it, or give"):
             _prepared(given, tmp_path)
         assert _rows(tmp_path) == before
         assert _left(tmp_path) == ["faces"]
@@ -221,7 +221,7 @@ class TestRefused:
             assert other.stdout
             assert other.stdin
             other.stdout.readline()
-            with pytest.raises(UserError, match="Another process prepares"):
+            with pytest.raises(UserError, match="Another process is preparing"):
                 _prepared(_folder(tmp_path / "input", CONTENTS), tmp_path)
             other.stdin.close()
         assert _prepared(tmp_path / "input", tmp_path).accepted == 5
@@ -397,9 +397,7 @@ class TestInterrupted:
         with monkeypatch.context() as patched:
             patched.setattr(module, "decode", stop)
             assert main(arguments) == 130
-        assert (
-            "faces is not complete: the same command resumes where this one stopped" in caplog.text
-        )
+        assert "faces is not complete: repeat the command to resume" in caplog.text
         assert main(arguments) == 0
 
 
@@ -514,8 +512,8 @@ class TestHub:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            ("hf://me", "hf://me is no data set's name: give hf://OWNER/NAME"),
-            ("hf://me//data", "is no data set's name"),
+            ("hf://me", "hf://me is not a data set's name: give hf://OWNER/NAME"),
+            ("hf://me//data", "is not a data set's name"),
             ("hf://me/nothing", "hf://me/nothing has no parquet file: download it by hand"),
             ("hf://me/faces/test", "hf://me/faces/test has no parquet file"),
             (
@@ -564,4 +562,4 @@ class TestCommand:
         assert "5 images in" in out
         assert "2 files left out, the first 'cut.jpg'" in out
         assert main([*arguments, "--min-side", str(SIDE)]) == 1
-        assert "is there already" in capsys.readouterr().err
+        assert "exists already" in capsys.readouterr().err

@@ -550,7 +550,7 @@ class TestRefused:
     def test_a_run_of_another_program(self, study: Path, tmp_path: Path) -> None:
         (tmp_path / "foreign").mkdir()
         files.write_json(tmp_path / "foreign" / runs.RESULT, {"settings": {}})
-        with pytest.raises(UserError, match=r"foreign is a run of another program"):
+        with pytest.raises(UserError, match=r"foreign is not a run of train"):
             read_study([study, tmp_path / "foreign"])
 
     def test_a_result_that_its_scores_do_not_give(self, change: Callable[..., Path]) -> None:

@@ -268,7 +268,7 @@ class TestErrors:
             ("batch_size=64", "batch_size=64 is more than the 32 training images"),
             ("seed=-1", "seed must be at least 0"),
             ("dataset.train_on=[]", "dataset.train_on is empty"),
-            ("resume=nowhere", "resume=nowhere is no folder of a run"),
+            ("resume=nowhere", "resume=nowhere is not a run folder"),
             ("model.channels=[4,8,16,32,64]", "dataset.image_size must be a multiple of 32"),
         ],
     )
@@ -399,8 +399,8 @@ class TestResume:
             (["seed=3", "max_epochs=5"], "with seed=0, not 3"),
             (["model.channels=[4,4]", "max_epochs=5"], "with model.channels=[4, 8], not [4, 4]"),
             (["preprocess=blur", "max_epochs=5"], "with preprocess=none, not blur"),
-            (["--cfg", "job"], "nothing else: leave out --cfg"),
-            (["-m", "seed=0,1"], "nothing else: leave out -m"),
+            (["--cfg", "job"], "as further arguments: leave out --cfg"),
+            (["-m", "seed=0,1"], "as further arguments: leave out -m"),
             ([], "is complete after its 2 epochs"),
         ],
     )

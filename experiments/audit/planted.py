@@ -1,6 +1,6 @@
-"""Which changes of an image the search for near-duplicates still finds it under.
+"""Changes of an image under which the search for near-duplicates still finds it.
 
-``python experiments/audit/planted.py FOLDER`` changes some images of a folder and looks for each
+``python experiments/audit/planted.py FOLDER`` changes some images of a folder and searches for each
 among all of them; writes planted.csv.
 """
 
@@ -24,26 +24,26 @@ SIDE = PREPARATION.image_size
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """Compressed and decoded again."""
+    """Compress and decode an image."""
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def resized(image: Image.Image, factor: float) -> Image.Image:
-    """Made smaller or larger and, if smaller than a row, as large as one again."""
+    """Resize an image and, if it is then smaller than a row, enlarge it to a row's size."""
     size = (round(image.width * factor), round(image.height * factor))
     smaller = image.resize(size, Image.Resampling.BICUBIC)
     return smaller if min(size) >= SIDE else smaller.resize((SIDE, SIDE))
 
 
 def mirrored(image: Image.Image) -> Image.Image:
-    """Left and right exchanged."""
+    """Mirror an image horizontally."""
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def cut(image: Image.Image, share: float) -> Image.Image:
-    """Without a share of its width and height at the left and the top."""
+    """Crop a share of the width and height at the left and the top."""
     left, top = round(share * image.width), round(share * image.height)
     return image.crop((left, top, image.width, image.height))
 
@@ -65,7 +65,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def main(folder: Path) -> None:
-    """Plant, look, write."""
+    """Plant changed images, search for them, write the table."""
     source = open_source(folder.name, folder, PREPARATION, Path("outputs/cache"))
     chosen = np.sort(np.random.default_rng(0).permutation(len(source))[:PLANTED])
     originals = [decode(folder / source.paths[row], SIDE)[0] for row in chosen]
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
             [to_square(apply(image), SIDE, PREPARATION.resize_filter) for image in originals]
         )
         hashes = np.concatenate([source.hashes, perceptual_hashes(changed)])
-        of_changed = changed  # the loop's own, for the function below
+        of_changed = changed  # bound per iteration, for the function below
 
         def images(positions: np.ndarray, of_changed: np.ndarray = of_changed) -> np.ndarray:
             return np.stack(
@@ -87,7 +87,7 @@ def main(folder: Path) -> None:
 
         pairs = near_duplicates(hashes, images)
         planted = pairs.second >= len(source)
-        # Of equal hashes each is paired with the first alone, which may be the original's copy.
+        # Images with equal hashes are paired with the first only, which may be the original's copy.
         found = set((pairs.second[planted] - len(source)).tolist())
         rows.append([change, PLANTED, len(source), len(found) / PLANTED])
         print(*rows[-1])

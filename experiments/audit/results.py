@@ -1,4 +1,4 @@
-"""The checks of some audits as one table: ``python results.py TABLE.csv AUDIT_FOLDER...``."""
+"""The checks of several audits as one table: ``python results.py TABLE.csv AUDIT_FOLDER...``."""
 
 import argparse
 import csv

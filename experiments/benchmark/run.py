@@ -1,6 +1,6 @@
-"""How fast training is, against the bare step and against the loop public detectors use.
+"""Speed of training, compared with the bare step and with the loop of public detectors.
 
-``python experiments/benchmark/run.py --help`` says what can be measured; README.md has the figures.
+``python experiments/benchmark/run.py --help`` lists the measurements; README.md has the figures.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from forensics.training.trainer import assemble_detector, build_trainer
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ("generated", "real")  # ImageFolder numbers folders by name: real is 1, as everywhere
+CLASSES = ("generated", "real")  # ImageFolder numbers folders by name, so real is 1, as everywhere
 CORES = os.cpu_count() or 1
 WARM_UP = 3
 OPENED_TIMES, OPENED_SIDE = 5, 8
@@ -57,7 +57,7 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {"jpg": {"quality": 90}, "png": {"comp
 
 
 class Figure(NamedTuple):
-    """What a row of the results is about."""
+    """Identity of a row of the results."""
 
     part: str
     name: str
@@ -68,7 +68,7 @@ Measured = dict[Figure, list[float]]
 
 
 class Arithmetic(NamedTuple):
-    """In which numbers and memory layout a step is computed."""
+    """Numeric precision and memory layout of a step."""
 
     bfloat16: bool
     layout: torch.memory_format
@@ -82,7 +82,7 @@ CONVENTIONAL = Arithmetic(bfloat16=False, layout=torch.contiguous_format)
 
 
 def compose(arguments: argparse.Namespace, *overrides: str) -> TrainSettings:
-    """The settings train.py has with the user's overrides and then these."""
+    """The settings of train.py with the user's overrides, then these."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         chosen = [*arguments.overrides, "name=benchmark", *overrides]
         return config.typed(hydra.compose("train", chosen), TrainSettings)
@@ -98,7 +98,7 @@ def on_two_classes(folder: Path, per_class: int) -> list[str]:
 
 
 def prepared(settings: TrainSettings) -> FaceData:
-    """The data as train.py sets them up."""
+    """The data module, set up as in train.py."""
     data = FaceData(
         settings.dataset,
         settings.operator,
@@ -114,17 +114,17 @@ def prepared(settings: TrainSettings) -> FaceData:
 
 
 def write_photographs(folder: Path, per_class: int, suffix: str, seed: int) -> None:
-    """Write images with the spectrum of photographs: pieces of one large random field."""
+    """Write images with the spectrum of photographs: crops of one large random field."""
     side = 2 * SOURCE_SIDE
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf
-    white = rng.standard_normal((4, side, side))  # grey, and what each colour adds to it
+    white = rng.standard_normal((4, side, side))  # grey, and the deviation of each colour
     planes = np.fft.irfft2(np.fft.rfft2(white) / frequency**SPECTRUM_EXPONENT)
     planes *= CONTRAST_GREY_LEVELS / planes.std()
     field = 127.5 + planes[0] + COLOUR_SHARE * planes[1:]
     pixels = field.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    endless = np.tile(pixels, (2, 2, 1))  # what leaves the field on one side enters on the other
+    endless = np.tile(pixels, (2, 2, 1))  # periodic continuation of the field
 
     def draw(number: int) -> Image.Image:
         y, x = np.random.default_rng([seed, number]).integers(0, side, 2)
@@ -134,7 +134,7 @@ def write_photographs(folder: Path, per_class: int, suffix: str, seed: int) -> N
 
 
 def write_flat(folder: Path, per_class: int, side: int) -> None:
-    """Write small files, each of another single colour."""
+    """Write small files, each of a different single colour."""
 
     def draw(number: int) -> Image.Image:
         return Image.new("RGB", (side, side), (number >> 16, number >> 8 & 255, number & 255))
@@ -163,7 +163,7 @@ def write_all(
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
+    """Current time in seconds, after synchronising the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -191,7 +191,7 @@ class Meter(pl.Callback):
 
 
 def train_ours(settings: TrainSettings, folder: Path) -> tuple[float, float]:
-    """Fit as train.py does; images/s of its training batches, and seconds of all of it."""
+    """Fit as train.py does; returns images/s of its training batches, and seconds in total."""
     started = time.perf_counter()
     meter = Meter()
     data, task, trainer = assemble_detector(settings, config.flat(settings), folder, meter)
@@ -200,7 +200,7 @@ def train_ours(settings: TrainSettings, folder: Path) -> tuple[float, float]:
 
 
 def to_pixel_values(image: Tensor) -> Tensor:
-    """From [0, 1] to [0, 255], which detectors take; they normalise themselves."""
+    """Scale from [0, 1] to [0, 255], the input range of detectors."""
     return image * 255
 
 
@@ -212,7 +212,7 @@ class Loop(NamedTuple):
     steps: int
 
     def on_resident_batch(self, arithmetic: Arithmetic) -> float:
-        """The bare step on one random batch that is on the device already; images/s."""
+        """The bare step on one random batch that stays on the device; images/s."""
         count, size = self.settings.batch_size, self.settings.dataset.image_size
         images = torch.rand(count, 3, size, size, device=self.device) * 255
         images = images.contiguous(memory_format=arithmetic.layout)
@@ -220,7 +220,7 @@ class Loop(NamedTuple):
         return self._run(itertools.repeat((images, labels)), arithmetic)
 
     def on_files(self, folder: Path, workers: int) -> float:
-        """As public detectors: each image opened, resized and normalised by itself; images/s."""
+        """Like public detectors: each image opened, resized and normalised separately; images/s."""
         size = self.settings.dataset.image_size
         steps = [
             transforms.Resize((size, size)),
@@ -256,7 +256,7 @@ class Loop(NamedTuple):
 
 
 def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
-    """Every way to train, one after the other in rounds, so that a slow minute slows them all."""
+    """Every training method in turn, in rounds, so that a slowdown affects them all."""
     measured: Measured = defaultdict(list)
     plain = compose(arguments)
     images_per_class = (WARM_UP + arguments.steps) * plain.batch_size / len(CLASSES)
@@ -270,7 +270,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     rate = len(CLASSES) * per_class / (time.perf_counter() - started)
     measured[Figure("open", f"build a cache from {sources}", "images/s")] = [rate]
 
-    # Made here because this also chooses, for the entire process, how float32 is computed.
+    # Made here because this also sets the float32 precision of the process.
     device = build_trainer(plain.trainer, 1, folder / "unused", []).strategy.root_device
     as_ours = Arithmetic(
         in_bfloat16(plain.trainer.precision, device.type == "cuda"),
@@ -316,7 +316,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
 
 
 def measure_open(arguments: argparse.Namespace, folder: Path) -> Measured:
-    """Seconds to open a source whose cache is there; its files are as small as can be."""
+    """Seconds to open a source with an existing cache, of very small files."""
     write_flat(folder / "flat", arguments.open_images // len(CLASSES), OPENED_SIDE)
     dataset = compose(arguments).dataset
     preparation = Preparation(
@@ -335,16 +335,16 @@ def measure_open(arguments: argparse.Namespace, folder: Path) -> Measured:
 
 
 def resident() -> dict[str, float]:
-    """MiB of this process in memory: all of it, and what is not a mapped file."""
+    """Resident memory of this process in MiB: total, and without mapped files."""
     status = Path("/proc/self/status").read_text().splitlines()
     lines = dict(line.split(":", 1) for line in status)
     return {name: int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon")}
 
 
 def read_through(folder: Path) -> None:
-    """Bring files into the system's file cache in one sweep, as a copy or a backup does.
+    """Read files sequentially into the system's file cache, as a copy or a backup does.
 
-    It then keeps them in pages so large that one access to a mapping counts megabytes as resident.
+    The cache then uses large pages, so that one access to a mapping counts megabytes as resident.
     """
     for path in folder.rglob("*"):
         if path.is_file():
@@ -355,7 +355,7 @@ def read_through(folder: Path) -> None:
 
 
 def growth(settings: TrainSettings) -> dict[str, float]:
-    """MiB by which opening the data, and then reading an epoch of them, raise `resident`."""
+    """Growth of `resident` in MiB by opening the data, and by then reading an epoch."""
     before = resident()
     data = prepared(settings)
     opened = peak = resident()
@@ -421,8 +421,8 @@ def measure_accuracy(arguments: argparse.Namespace, folder: Path) -> Measured:
 def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
     """Jobs an hour: cold runs, one sweep, and sweeps of several jobs at once.
 
-    Every way does the jobs of `SWEPT`, none of which finds prepared images when it begins; a job
-    at once with others has its share of the cores.
+    Every method runs the jobs of `SWEPT`, starting without prepared images; jobs that run at once
+    share the cores.
     """
 
     def train(number: int, options: list[str], *overrides: str, threads: int = CORES) -> None:
@@ -467,7 +467,7 @@ def measure_sweep(arguments: argparse.Namespace, folder: Path) -> Measured:
 
 
 def rows_of(measured: Measured) -> list[dict[str, str]]:
-    """What was measured, each with its spread and where it was measured."""
+    """Rows of the results, each with its range and the machine."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     provenance, of_cpu = runs.provenance(device), runs.provenance(torch.device("cpu"))
     where = {
@@ -487,7 +487,7 @@ def rows_of(measured: Measured) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write rows, in place of those that are there of the same figures on the same device."""
+    """Write rows, replacing existing rows of the same figures and device."""
 
     def key(row: dict[str, str]) -> tuple[str, ...]:
         return row["part"], row["name"], row["device"]
@@ -514,7 +514,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], Measured]] = {
 
 
 def main() -> None:
-    """Measure the parts asked for, print and write them down."""
+    """Measure the requested parts, print and write the results."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "--parts", default="step,conventional,open,memory",

@@ -1,4 +1,4 @@
-"""Count what tables of `forensics predict` say, before and after unsure, into ``results.csv``.
+"""Count verdicts in tables of `forensics predict`, with and without unsure, into ``results.csv``.
 
 ``python experiments/false_alarms/count.py outputs/utkface lfw.parquet utkface.parquet``: a run with
 its thresholds, then tables, each named after its source. Prints the table of README.md.
@@ -19,18 +19,18 @@ FIELDS = ("source", "n", "called", "count", "share", "low", "high")
 
 
 def rows_of(table: Path, thresholds: dict[str, float]) -> list[dict[str, Any]]:
-    """How many images of a table are called what, with Wilson's intervals."""
+    """Number of images of a table by verdict and by reason, with Wilson's intervals."""
     scores = pq.read_table(table).to_pylist()
-    logits = np.array([one["logit"] for one in scores])
+    logits = np.array([row["logit"] for row in scores])
     counts = {
         f"generated at {name}": int((logits < threshold).sum())
         for name, threshold in thresholds.items()
     }
     for verdict in ("real", "generated", "unsure"):
-        counts[f"verdict {verdict}"] = sum(one["verdict"] == verdict for one in scores)
-    # An image may have several.
-    for reason in sorted({why for one in scores for why in one["reason"].split("; ") if why}):
-        counts[f"unsure: {reason}"] = sum(reason in one["reason"] for one in scores)
+        counts[f"verdict {verdict}"] = sum(row["verdict"] == verdict for row in scores)
+    # An image may have several reasons.
+    for reason in sorted({why for row in scores for why in row["reason"].split("; ") if why}):
+        counts[f"unsure: {reason}"] = sum(reason in row["reason"] for row in scores)
     rows = []
     for called, count in counts.items():
         low, high = wilson(count, len(scores))

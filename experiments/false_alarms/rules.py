@@ -1,8 +1,8 @@
-"""Which rule knows by its spectrum an image unlike the training images, into ``rules.csv``.
+"""Comparison of rules that recognise images with dissimilar spectra, into ``rules.csv``.
 
-``python experiments/false_alarms/rules.py FACES``: a folder with those of `TRAINED` and `TESTED`.
-Each rule makes one number of a spectrum's deviations from the nearest training source, in standard
-deviations; its limit is what one validation image in a hundred exceeds.
+``python experiments/false_alarms/rules.py FACES``: a folder with the sources `TRAINED` and
+`TESTED`. Each rule reduces a spectrum's deviations from the nearest training source, in standard
+deviations, to one number; 1 % of validation images exceed its limit.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
     tested |= {name: of(name, slice(-LAST, None)) for name in TESTED}
     order = np.random.default_rng(0).permutation(FIRST)
     fitted, validated = order[:-VALIDATED], order[-VALIDATED:]
-    sources = [(one[fitted].mean(0), one[fitted].std(0)) for one in first.values()]
+    sources = [(spectra[fitted].mean(0), spectra[fitted].std(0)) for spectra in first.values()]
     rows = []
     for name, rule in RULES.items():
 
@@ -54,9 +54,12 @@ def main() -> None:
             return np.asarray(np.min(each, axis=0))
 
         limit = np.quantile(
-            np.concatenate([distance(one[validated]) for one in first.values()]), 0.99
+            np.concatenate([distance(spectra[validated]) for spectra in first.values()]), 0.99
         )
-        shares = {source: f"{(distance(one) > limit).mean():.4f}" for source, one in tested.items()}
+        shares = {
+            source: f"{(distance(spectra) > limit).mean():.4f}"
+            for source, spectra in tested.items()
+        }
         rows.append({"rule": name, "limit": f"{limit:.3f}", **shares})
         print(*rows[-1].values(), sep="  ")
     with Path(__file__).with_name("rules.csv").open("w", newline="") as file:

@@ -1,8 +1,8 @@
-"""How fast generators are trained and sampled, against the bare step and the bare forward pass.
+"""Speed of training and sampling of generators, compared with bare step and forward pass.
 
 ``python experiments/generators/benchmark.py`` prints and writes ``benchmark.csv`` beside this file.
-Each is measured at the settings of the study (README.md), in rounds, so that a slow minute of the
-machine slows them all; nothing else should run.
+Each is measured with the settings of the study (README.md), in rounds, so that a slowdown of the
+machine affects them all; nothing else should run.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROUNDS, WARM_UP, STEPS, SAMPLES = 3, 2, 8, 500
 
 
 class Clock(pl.Callback):
-    """Steps of the generator a second, once warm."""
+    """Generator steps per second, after the warm-up."""
 
     rate: float
 
@@ -55,7 +55,7 @@ class Clock(pl.Callback):
 
 
 def now() -> float:
-    """Seconds, once the device has done what it was given."""
+    """Current time in seconds, after synchronising the device."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -138,7 +138,7 @@ def our_samples(settings: GenerateSettings, folder: Path) -> float:
 
 
 def main() -> None:
-    """Measure, print, write down."""
+    """Measure, print and write the results."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     config.register()
     measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)

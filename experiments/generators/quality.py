@@ -1,4 +1,4 @@
-"""Bring together what the ``source.json`` files of generators say, and show some of their images.
+"""Table of the quality measures in ``source.json`` files of generators, and sheets of images.
 
 ``python experiments/generators/quality.py /faces/dcgan /faces/wgan_gp ...`` prints a table and
 writes ``quality.csv`` and ``<generator>.jpg`` beside this file.
@@ -16,7 +16,7 @@ COLUMNS, ROWS, SIDE = 10, 3, 80
 
 
 def row_of(folder: Path) -> dict[str, Any]:
-    """One generator's figures."""
+    """Quality measures of one generator."""
     card = json.loads((folder / "source.json").read_text())
     quality = card["quality"]
     row = {name: card[name] for name in ("generator", "faces", "steps", "images_shown", "images")}
@@ -31,13 +31,13 @@ def row_of(folder: Path) -> dict[str, Any]:
 
 
 def sheet(folder: Path) -> Image.Image:
-    """The first images of a generator, smaller."""
-    whole = Image.new("RGB", (COLUMNS * SIDE, ROWS * SIDE))
+    """A sheet of the first images of a generator, downscaled."""
+    combined = Image.new("RGB", (COLUMNS * SIDE, ROWS * SIDE))
     for number in range(COLUMNS * ROWS):
         with Image.open(folder / f"{number:06d}.png") as image:
             place = (number % COLUMNS * SIDE, number // COLUMNS * SIDE)
-            whole.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), place)
-    return whole
+            combined.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), place)
+    return combined
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What is left of a planted history once both classes went through the same handling.
+"""Traces of planted processing after matching of both classes.
 
-Two halves of the same photographs, so that nothing tells them apart but what is done to one of
-them here: it was larger once, or JPEG. ``python experiments/match/histories.py FOLDER`` writes
-histories.csv: how well the audit's models of the pixels alone still tell the halves apart.
+Two halves of the same photographs differ only in processing planted here: one half was resized or
+JPEG compressed. ``python experiments/match/histories.py FOLDER`` writes histories.csv: how well the
+audit's models of the pixels separate the halves after matching.
 """
 
 import argparse
@@ -27,12 +27,12 @@ TRAITS = {**PROBES, "resampling": resampling_traces}
 
 
 def square(image: Image.Image, side: int = SIDE) -> Images:
-    """The middle, so many pixels wide."""
+    """The centre square, resized to ``side`` pixels."""
     return to_square(image, side, FILTER)
 
 
 def jpeg(image: Image.Image, side: int, quality: int) -> Images:
-    """Saved as JPEG at a size of its own, and only then made a row."""
+    """Save as JPEG at a given size, then resize to a row."""
     return square(Image.fromarray(recompressed(square(image, side), quality)))
 
 
@@ -48,7 +48,7 @@ HISTORIES: dict[str, Callable[[Image.Image], Images]] = {
 
 
 def main() -> None:
-    """Plant each history in one half, match both, and measure."""
+    """Plant each kind of processing in one half, match both, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="of photographs")
     folder = parser.parse_args().folder

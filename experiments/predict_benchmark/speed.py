@@ -1,4 +1,4 @@
-"""How fast ``forensics predict`` is beside decoding alone; how soon it starts; its memory.
+"""Speed of ``forensics predict`` compared with decoding alone, its start-up time and memory.
 
 ``python experiments/predict_benchmark/speed.py --csv FILE``; README.md has the figures.
 """
@@ -51,12 +51,12 @@ STARTS = 3
 
 
 class Cost(NamedTuple):
-    """What some work took.
+    """Cost of a command.
 
     Attributes:
         wall: seconds.
         cpu: seconds of all cores together.
-        peak: MiB, at most in memory; 0 where it was not measured.
+        peak: peak memory in MiB; 0 where it was not measured.
     """
 
     wall: float
@@ -65,12 +65,12 @@ class Cost(NamedTuple):
 
 
 def write_photographs(folder: Path) -> dict[str, list[Path]]:
-    """Write images with the spectrum of photographs, some of each kind, other ones each."""
+    """Write images with the spectrum of photographs, different ones for each kind."""
     side = 2048
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = np.inf
-    white = rng.standard_normal((4, side, side))  # grey, and what each colour adds to it
+    white = rng.standard_normal((4, side, side))  # grey, and the deviation of each colour
     planes = np.fft.irfft2(np.fft.rfft2(white) / frequency**1.3)
     planes *= 50 / planes.std()
     field = (127.5 + planes[0] + 0.15 * planes[1:]).clip(0, 255).astype(np.uint8)
@@ -87,7 +87,7 @@ def write_photographs(folder: Path) -> dict[str, list[Path]]:
 
 
 def write_detector(path: Path, channels: list[int], photographs: Sequence[Path]) -> Path:
-    """Write a detector of random weights whose training images were like these."""
+    """Write a detector with random weights, with these images as its training images."""
     torch.manual_seed(0)
     rows = np.stack([square(photograph) for photograph in photographs])
     of_all = profiles(rows)
@@ -115,19 +115,19 @@ def write_detector(path: Path, channels: list[int], photographs: Sequence[Path])
 
 
 def square(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Decode and resize: what no detector can do without."""
+    """Decode and resize, which every detector needs."""
     return to_square(decode(path, 1).pixels, SIZE, ResizeFilter.lanczos)
 
 
 def timed(work: Callable[[], object]) -> Cost:
-    """Do something in this process."""
+    """Run a function in this process and return its cost."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def command(detector: Path, paths: Sequence[Path], folder: Path) -> Cost:
-    """Do ``forensics predict`` in a process of its own, from its start to its end."""
+    """Run ``forensics predict`` in a process of its own and return its cost, start included."""
     names = folder / "paths.txt"
     names.write_text("\n".join(map(str, paths)))
     call = "import sys; from forensics.cli import main; sys.exit(main())"
@@ -200,7 +200,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
 
 
 def main() -> None:
-    """Measure, print and write down."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--images", type=int, default=400, help="in each measured rate")
     parser.add_argument("--rounds", type=int, default=3, help="of the rates")

@@ -1,8 +1,8 @@
-"""Find where in an image, and at which frequencies, a detector's evidence lies.
+"""Find the image regions and frequencies of a detector's evidence.
 
-Images are put together from a real and a PGGAN image: one's frame around the other's middle, or
-one's low frequencies under the other's high ones. Whichever part decides the score is the
-evidence.
+Images are combined from a real and a PGGAN image: the frame of one around the middle of the other,
+or the low frequencies of one with the high frequencies of the other. The part that decides the
+score contains the evidence.
 
 ``python experiments/starter_table/evidence.py outputs/starter/*/`` scores them with each run's
 detector and writes ``evidence.csv`` beside this file.
@@ -25,14 +25,14 @@ Images = NDArray[np.uint8]
 
 
 def framed(middle: Images, frame: Images, width: int) -> Images:
-    """``middle`` inside the outermost ``width`` pixels of ``frame``."""
+    """Image of ``middle`` with the outermost ``width`` pixels of ``frame``."""
     mixed = frame.copy()
     mixed[:, width:-width, width:-width] = middle[:, width:-width, width:-width]
     return mixed
 
 
 def crossed(low: Images, high: Images, cycles_per_pixel: float) -> Images:
-    """The frequencies of ``low`` below a cut and those of ``high`` from it on."""
+    """Image with the frequencies of ``low`` below a cut-off and those of ``high`` above it."""
     spectra = [np.fft.fft2(images.astype(float), axes=(1, 2)) for images in (low, high)]
     frequency = np.fft.fftfreq(low.shape[1])
     below = np.hypot(frequency[:, None], frequency)[None, :, :, None] < cycles_per_pixel

@@ -1,1 +1,1 @@
-"""Image files to batches."""
+"""From image files to batches."""

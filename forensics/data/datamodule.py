@@ -1,4 +1,4 @@
-"""Batches of prepared images, and what happens to them on the device."""
+"""Batches of prepared images, and their preprocessing on the device."""
 
 import logging
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ class Place(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch on its way to the detector.
+    """A batch of images for the detector.
 
     Attributes:
         images: ``(B, 3, H, W)`` pixel values in [0, 255]: uint8 until the device, then float.
         labels: ``(B,)`` float, 1 for real and 0 for generated.
-        positions: ``(B,)`` int64, each image's position in its part of the split.
+        positions: ``(B,)`` int64, position of each image in its part of the split.
         epoch: number of the epoch, from 0.
         number: number of the batch in the epoch, from 0.
     """
@@ -52,15 +52,15 @@ class ShuffledBatches(Sampler[Place]):
     """Full batches in an order that depends on seed and epoch alone.
 
     Each of several devices gets its own images of every batch; together they are the batch that
-    one device would get. What is left over after the last full batch waits for another epoch.
+    one device would get. Images after the last full batch are skipped in that epoch.
 
     Args:
-        groups: ``(n, k)`` positions: the k images of a row come in one batch, in which all first
-            ones come first, then all second ones.
+        groups: ``(n, k)`` positions: the k images of a row are in one batch, which lists the first
+            images of its rows, then the second ones.
         batch_size: images in a batch, a multiple of k times ``devices``.
         seed: decides the order, together with the epoch.
-        rank: number of the device among those that train together.
-        devices: number of them.
+        rank: number of this device.
+        devices: number of devices.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ShuffledBatches(Sampler[Place]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; the trainer calls it."""
+        """Set the epoch that determines the order; called by the trainer."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -92,9 +92,9 @@ class ShuffledBatches(Sampler[Place]):
 
 
 class OrderedBatches(Sampler[Place]):
-    """Every image once, in order, over all devices together, in batches as even as can be.
+    """Every image once, in order, over all devices together, in batches of nearly equal size.
 
-    Each device gets the same number of batches, or those with fewer would be waited for.
+    Each device gets the same number of batches; otherwise some would wait for others.
 
     Raises:
         UserError: if there are fewer images than devices.
@@ -103,8 +103,8 @@ class OrderedBatches(Sampler[Place]):
     def __init__(self, count: int, batch_size: int, rank: int, devices: int) -> None:
         if count < devices:
             raise UserError(
-                f"trainer.devices={devices} are more than the {count} images of a part of the "
-                "split: take fewer devices or add images."
+                f"trainer.devices={devices} is more than the {count} images of a part of the "
+                "split: use fewer devices or add images."
             )
         batches = min(-(-count // batch_size), count // devices)
         self._batches = np.array_split(np.arange(rank, count, devices), batches)
@@ -118,12 +118,12 @@ class OrderedBatches(Sampler[Place]):
 
 
 class PartImages(Dataset[Batch]):
-    """The images of one part of the split, a batch at a time.
+    """The images of one part of the split, as batches.
 
     Args:
-        part: which images.
-        sources: their sources.
-        real_sources: how many of these, the first ones, are real.
+        part: the images.
+        sources: the sources that ``part`` refers to.
+        real_sources: number of real sources, which come first in ``sources``.
     """
 
     def __init__(self, part: Part, sources: list[Source], real_sources: int) -> None:
@@ -150,18 +150,18 @@ class PartImages(Dataset[Batch]):
 
 
 class FaceData(pl.LightningDataModule):
-    """Real and generated faces, split as the paper does; preprocess in training only.
+    """Real and generated faces, split as in the paper; preprocess in training only.
 
     Args:
-        settings: which sources and how many images.
-        preprocess: the operator for training batches.
+        settings: sources and image counts.
+        preprocess: training augmentation (the paper: preprocessing).
         batch_size: images in a batch, over all devices together.
         seed: decides validation images, order and the preprocess's draws.
-        cache_dir: where prepared images are kept.
+        cache_dir: folder of prepared images.
 
     Attributes (after `setup`):
-        sources: those of ``settings.names``, so the real ones first.
-        split: which of their images train, validate and test.
+        sources: those of ``settings.names``, in that order: real ones first.
+        split: the images for training, validation and test.
     """
 
     sources: list[Source]
@@ -222,22 +222,22 @@ class FaceData(pl.LightningDataModule):
         return self._hashes(split.train, split.validation, split.test)
 
     def test_hashes(self) -> dict[str, str]:
-        """A hash of each source's tested images: runs with the same one tested the same images."""
+        """A hash of each source's test images: runs with equal hashes tested the same images."""
         hashes, tested = self._hashes(self.split.test), self.split.test.source
         return {self.settings.names[position]: hashes[self.settings.names[position]]
                 for position in np.unique(tested)}  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hold the images against those of a checkpoint.
+        """Compare the images with those of a checkpoint.
 
         Raises:
-            UserError: if they are others; it names the source.
+            UserError: if they differ; it names the source.
         """
         for name, images in self.state_dict().items():
             if state_dict.get(name) != images:
                 raise UserError(
-                    f"The images of {name} are not those that the run began with: put those "
-                    "back, or start a new run."
+                    f"The images of {name} are not those that the run began with: restore them, "
+                    "or start a new run."
                 )
 
     def _hashes(self, *parts: Part) -> dict[str, str]:
@@ -247,7 +247,7 @@ class FaceData(pl.LightningDataModule):
         }
 
     def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
-        # No workers: copying mapped rows takes less time than handing them between processes.
+        # No workers: copying mapped rows takes less time than passing them between processes.
         return DataLoader(
             PartImages(part, self.sources, len(self.settings.all_real)),
             batch_size=None,
@@ -259,7 +259,7 @@ class FaceData(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled full batches of the training part."""
+        """Shuffled full batches of the training images."""
         return self._loader(self.split.train, self._shuffled(*self._place()))
 
     def _shuffled(self, rank: int = 0, devices: int = 1) -> ShuffledBatches:
@@ -268,38 +268,38 @@ class FaceData(pl.LightningDataModule):
         return ShuffledBatches(groups, self.batch_size, self._seed, rank, devices)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation part in order."""
+        """The validation images, in order."""
         part = self.split.validation
         return self._loader(part, OrderedBatches(len(part), self.batch_size, *self._place()))
 
     def prepared_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of the first epoch, preprocessed, as one device would get them all."""
+        """Images and labels of the first epoch, preprocessed, all of them on one device."""
         for batch in self._loader(self.split.train, self._shuffled()):
             batch = self.transfer_batch_to_device(batch, device, 0)
             yield self.preprocess(batch).images, batch.labels
 
     def preprocess(self, batch: Batch, rank: int = 0) -> Preprocessed:
-        """Do to a raw batch what training does to it, with the draws of its place.
+        """Apply the preprocess to a raw batch, with the draws of its epoch and number.
 
         Args:
             batch: raw images.
-            rank: number of the device among those that train together.
+            rank: number of this device.
         """
         images = batch.images.float()
 
-        def preprocess(some: Tensor) -> Preprocessed:
-            draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=some.device)
-            return self._preprocess(some, draws)
+        def preprocess(part: Tensor) -> Preprocessed:
+            draws = Draws.at(self._seed, batch.epoch, batch.number, rank=rank, device=part.device)
+            return self._preprocess(part, draws)
 
         if not self.settings.paired:
             return preprocess(images)
-        # The same draws for both halves, so for both images of a pair.
+        # Both halves, and so both images of a pair, get the same draws.
         real, generated = (preprocess(half) for half in images.chunk(2))
         both = {name: strengths.repeat(2) for name, strengths in real.strengths.items()}
         return Preprocessed(torch.cat([real.images, generated.images]), both)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Preprocess a training batch on the device; any other becomes float."""
+        """Preprocess a training batch on the device; convert any other batch to float."""
         training = self.trainer is not None and self.trainer.training
         rank, _ = self._place()
         images = self.preprocess(batch, rank).images if training else batch.images.float()

@@ -1,4 +1,4 @@
-"""Batches of one source's faces, for as long as a generator is trained on them."""
+"""Endless batches of one source's faces, for the training of a generator."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ from forensics.errors import UserError
 from forensics.images.geometry import ResizeFilter
 
 DEMO_FACES = 1400
-"""As many as ``dataset=demo`` has reals, so that both share them."""
+"""Number of real images of ``dataset=demo``, so that generators and detectors share them."""
 
 
 @dataclass
 class FacesSettings:
-    """The faces a generator is trained on, and where it writes its own.
+    """The faces a generator is trained on, and the root of its output folder.
 
     Attributes:
-        root: the folder that holds one folder for each source.
+        root: folder with one folder for each source.
         image_size: height and width in pixels that images are resized to; a power of two.
-        resize_filter: the antialiased filter for it.
+        resize_filter: the antialiased filter of that resize.
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
     """
@@ -50,10 +50,10 @@ class FacesSettings:
 
 
 def open_faces(name: str, settings: FacesSettings, cache_dir: Path) -> Source:
-    """Open the source a generator is trained on; the demo's is rendered if it is missing.
+    """Open the source a generator is trained on; a missing demo source is rendered first.
 
     Raises:
-        UserError: if it is missing or unusable.
+        UserError: if the source is missing or unusable.
     """
     root = Path(settings.root)
     if name in DEMO_SOURCES:
@@ -68,12 +68,11 @@ def open_faces(name: str, settings: FacesSettings, cache_dir: Path) -> Source:
 
 
 class EndlessBatches(Sampler[Place]):
-    """Full batches without end, in pieces of a fixed number of them, called epochs.
+    """An endless sequence of full batches, in epochs of a fixed number of batches.
 
-    Every image comes once before any comes again, in an order that depends on the seed and the
-    number of the pass alone; what is left over after a pass's last full batch waits for another.
-    Each of several devices gets its own images of every batch. A batch's number counts from the
-    start of the training.
+    Each pass shows every image once, in an order that depends on the seed and the number of the
+    pass alone; images after the last full batch of a pass are skipped in it. Each of several
+    devices gets its own images of every batch. Batches are numbered from the start of the training.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class EndlessBatches(Sampler[Place]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the piece; the trainer calls it."""
+        """Set the epoch; called by the trainer."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -107,12 +106,12 @@ class Faces(pl.LightningDataModule):
     """Faces in [-1, 1] for the training of a generator.
 
     Args:
-        name: of their source.
-        settings: where they are and how they are prepared.
+        name: the source's name.
+        settings: location and preparation of the images.
         batch_size: images in a batch, over all devices together.
         per_epoch: batches in an epoch.
         seed: decides the order.
-        cache_dir: where prepared images are kept.
+        cache_dir: folder of prepared images.
 
     Attributes (after `setup`):
         source: the faces.
@@ -156,15 +155,15 @@ class Faces(pl.LightningDataModule):
         return {"images": digest.hexdigest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hold the faces against those of a checkpoint.
+        """Compare the faces with those of a checkpoint.
 
         Raises:
-            UserError: if they are others.
+            UserError: if they differ.
         """
         if state_dict != self.state_dict():
             raise UserError(
-                f"The images of {self._name} are not those that the run began with: put "
-                "those back, or start a new run."
+                f"The images of {self._name} are not those that the run began with: restore "
+                "them, or start a new run."
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -1,4 +1,4 @@
-"""Settings of a data set: sources and their roles."""
+"""Settings of a data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +13,23 @@ class DatasetSettings:
     """Sources and their roles.
 
     Attributes:
-        root: the folder that holds one folder for each source.
-        folders: where a source lies whose folder is not ``root/<name>``.
+        root: folder with one folder for each source.
+        folders: folder by source, for sources whose folder is not ``root/<name>``.
         real: sources of real images, in equal shares of the class.
-        unseen_real: further sources of real images, tested for false positives alone.
+        unseen_real: further sources of real images, used only to test for false positives.
         generators: sources of generated images; all of them are tested.
         train_on: those of ``generators`` that are trained on, in equal shares of the class.
-        validate_on: further sources of generated images, of which some validate, as many as there
-            are real ones; none trains or tests.
-        paired: a real image and one made from it are in one batch, with the same draws of the
-            preprocess.
-        train_count: images of each source that may train, the first ones.
-        test_count: images of each source that test, the last ones.
-        drop_near_duplicates: drop not only copies but near-duplicates, too, from training images.
-        validation_share: share of the training images that validates, in (0, 1).
+        validate_on: further sources of generated images, used for validation only, with as many
+            images as there are real validation images.
+        paired: put a real image and the image made from it into one batch, with the same draws of
+            the preprocess.
+        train_count: number of images of each source used for training: the first ones.
+        test_count: number of images of each source used for the test: the last ones.
+        drop_near_duplicates: drop near-duplicates, not only copies, from the training images.
+        validation_share: share of the training images used for validation, in (0, 1).
         image_size: height and width in pixels that images are resized to.
-        resize_filter: the antialiased filter for it.
-        match: the handling that all images have in common, or none.
+        resize_filter: the antialiased filter of that resize.
+        match: the processing applied to all images alike, or none.
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
         toy: the sources are the demo's, rendered into ``root`` when missing.
@@ -61,7 +61,7 @@ class DatasetSettings:
                 checks.source_name(f"dataset.{key}", name)
                 if self.names.count(name) > 1:
                     raise UserError(
-                        f"dataset.{key} names {name}, which has another role or stands there "
+                        f"dataset.{key} names {name}, which has another role or is listed "
                         "twice: give each source one role.",
                         key=f"dataset.{key}",
                     )
@@ -92,7 +92,7 @@ class DatasetSettings:
                 )
 
     def check_training(self) -> None:
-        """Refuse sources that no detector can be trained on, though one could be tested on them."""
+        """Refuse sources that can be tested on, but not trained on."""
         for key in ("real", "generators"):
             if not getattr(self, key):
                 raise UserError(
@@ -109,21 +109,21 @@ class DatasetSettings:
         self._check_known("train_on", self.generators)
 
     def check_classes(self, *, one_class: bool) -> None:
-        """Refuse to train without generated images, unless the detector learns from real ones.
+        """Refuse training without generated images, unless the detector is one-class.
 
         Raises:
-            UserError: then.
+            UserError: if ``train_on`` is empty for a detector that needs both classes.
         """
         if self.paired and not self.train_on:
             raise UserError(
-                "dataset.paired puts real and generated images together, but dataset.train_on is "
-                "empty: leave dataset.paired out.",
+                "dataset.paired pairs real and generated images, but dataset.train_on is empty: "
+                "leave out dataset.paired.",
                 key="dataset.paired",
             )
         if not self.train_on and not one_class:
             raise UserError(
                 "dataset.train_on is empty: name at least one of dataset.generators, as in "
-                "dataset.train_on=[NAME], or take a model that learns from real images alone.",
+                "dataset.train_on=[NAME], or choose a model that learns from real images alone.",
                 key="dataset.train_on",
             )
 

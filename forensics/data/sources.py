@@ -1,8 +1,8 @@
-"""A source is an ordered folder of images, decoded and resized once into rows on disk.
+"""Sources: ordered sets of images of one origin, decoded and resized once into rows on disk.
 
-The rows of a source lie in one file, ``(count, size, size, 3)`` uint8, that is mapped into
-memory, beside a manifest of its files in parquet. They are built again whenever a file of the
-folder, a setting or the decode policy changes.
+The rows of a source are one file, ``(count, size, size, 3)`` uint8, that is mapped into memory,
+beside a manifest of its files in parquet. They are rebuilt whenever a file of the folder, a
+setting or the decode policy changes.
 """
 
 import hashlib
@@ -41,14 +41,14 @@ _AT_ONCE = 256
 
 
 class Preparation(NamedTuple):
-    """Settings by which every image becomes a row.
+    """Settings of the conversion of an image into a row.
 
     Attributes:
         image_size: height and width of a row in pixels.
         resize_filter: the antialiased filter.
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
-        match: the handling that all images have in common.
+        match: the processing applied to all images alike.
     """
 
     image_size: int
@@ -63,29 +63,29 @@ class Source:
 
     Attributes:
         name: the source's name.
-        paths: relative paths of the accepted files, one a row.
-        digests: 16-byte hashes of the rows' pixels: equal rows have equal ones.
+        paths: relative paths of the accepted files, one per row.
+        digests: 16-byte hashes of the rows' pixels; equal rows have equal digests.
         hashes: ``(n,)`` by `forensics.images.duplicates.perceptual_hashes`.
-        sha256: of the files, in hexadecimal, one a row.
-        originals: likewise of the image that each was made from, None where none is known; None
-            for a source of which none is.
-        rejected: relative path and reason of each file that was left out.
-        flagged: relative path and oddity of each file that was accepted all the same.
+        sha256: sha256 of each file, in hexadecimal, one per row.
+        originals: sha256 of the file that each image was made from, None where unknown; None if
+            it is unknown for the entire source.
+        rejected: relative path and reason of each rejected file.
+        flagged: relative path and irregularity of each accepted file that has one.
     """
 
     def __init__(
         self, name: str, cache: Path, image_size: int, made_from: Mapping[str, str] | None = None
     ) -> None:
-        """Map what `open_source` has built.
+        """Map rows that `open_source` has built.
 
         Args:
             name: the source's name.
             cache: folder of its rows.
-            image_size: their height and width.
-            made_from: by relative path the sha256 of the file that an image was made from.
+            image_size: height and width of the rows.
+            made_from: sha256 of the file that an image was made from, by the image's relative path.
 
         Raises:
-            _CorruptCache: if the cache is not what was written.
+            _CorruptCache: if the cache is corrupt.
         """
         self.name = name
         try:
@@ -104,7 +104,7 @@ class Source:
             self.originals = made_from and [made_from.get(path) for path in self.paths]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _CorruptCache(str(error)) from error
-        # A torn or zeroed file shows in a few rows; reading all would take as long as training.
+        # A few rows reveal a truncated or zeroed file; reading all would take as long as training.
         for row in np.linspace(0, len(self) - 1, min(len(self), _CHECKED_ROWS)).astype(int):
             if _digest(self.rows[row]) != self.digests[row]:
                 raise _CorruptCache(f"row {row} does not match its digest")
@@ -113,28 +113,28 @@ class Source:
         return len(self.paths)
 
     def forget_pages(self) -> None:
-        """Give the mapped pages back, so that resident memory does not grow with what was read.
+        """Release the mapped pages, so that resident memory does not grow with the rows read.
 
-        They stay in the system's page cache; reading them again costs a page fault, no disk.
+        They stay in the system's page cache; reading them again costs a page fault, no disk access.
         """
         if hasattr(mmap, "MADV_DONTNEED"):  # not on every platform
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class _CorruptCache(Exception):
-    """The cache does not have what was written to it."""
+    """The cache's content differs from what was written."""
 
 
 def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Path) -> Source:
-    """Open the rows of a folder, building them first if they are not there or out of date.
+    """Open the rows of a folder, building them first if they are missing or out of date.
 
-    Two processes that need the same rows do not build twice: one builds, the others wait.
+    If several processes need the same rows, one builds them and the others wait.
 
     Args:
         name: the source's name, for messages and scores.
-        folder: where its images are.
-        preparation: how they become rows.
-        cache_dir: where rows are kept; made if missing.
+        folder: folder of its images.
+        preparation: settings of the conversion into rows.
+        cache_dir: folder of prepared images; created if missing.
 
     Raises:
         UserError: if the folder is missing or has no image, if more files than allowed are
@@ -142,7 +142,7 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
     """
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder {folder} for the source {name}: put its images there, or correct "
+            f"There is no folder {folder} for the source {name}: put images there, or correct "
             f"dataset.root (train.py also takes +dataset.folders.{name}=FOLDER)."
         )
     files = list_images(folder)
@@ -175,15 +175,15 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
                     source = Source(name, cache, size, made_from)
     except OSError as error:
         raise UserError(
-            f"Cannot keep the prepared images of {name} in {home} ({error.strerror or error}): "
-            "make room or name another folder with cache_dir=FOLDER."
+            f"Cannot store the prepared images of {name} in {home} ({error.strerror or error}): "
+            "free disk space or name another folder with cache_dir=FOLDER."
         ) from error
     share = len(source.rejected) / len(files)
     if share > preparation.max_rejected_share:
         path, reason = source.rejected[0]
         raise UserError(
             f"{len(source.rejected)} of the {len(files)} files in {folder} cannot be used, the "
-            f"first {path!r} ({reason}): mend or remove those listed in {cache / _MANIFEST}, or "
+            f"first {path!r} ({reason}): fix or remove those listed in {cache / _MANIFEST}, or "
             f"allow more with dataset.max_rejected_share."
         )
     if source.rejected:
@@ -195,11 +195,11 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
 
 
 def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.int64]]]:
-    """Find what shows the same image within and between some sources, copies included.
+    """Find near-duplicates, copies included, within and between sources.
 
     Returns:
-        Near-duplicates, whose positions count the rows of all sources, one after the other; and the
-        group of each row, by source: rows of one group show the same image.
+        Pairs of near-duplicates, whose positions count the rows of all sources, concatenated; and
+        the group of each row, by source: rows of one group show the same image.
     """
     starts = np.cumsum([0, *map(len, sources)])
 
@@ -212,7 +212,7 @@ def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.
         return rows
 
     near = near_duplicates(np.concatenate([source.hashes for source in sources]), images)
-    # Those without any contrast are copies all the same.
+    # `near_duplicates` misses copies without any contrast.
     digests = [digest for source in sources for digest in source.digests]
     first: dict[bytes, int] = {}
     copies = [
@@ -220,10 +220,10 @@ def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.
         for position, digest in enumerate(digests)
         if first.setdefault(digest, position) != position
     ]
-    one, other = np.array(copies, np.int64).reshape(-1, 2).T
+    originals, duplicates = np.array(copies, np.int64).reshape(-1, 2).T
     pairs = NearDuplicates(
-        np.concatenate([near.first, one]),
-        np.concatenate([near.second, other]),
+        np.concatenate([near.first, originals]),
+        np.concatenate([near.second, duplicates]),
         np.concatenate([near.mirrored, np.zeros(len(copies), bool)]),
     )
     return pairs, np.split(groups(len(digests), pairs), starts[1:-1])
@@ -243,7 +243,7 @@ def _open(
 
 
 class _locked:
-    """Hold a lock file; its holder's end, however it comes, frees it."""
+    """Hold a lock file; it is released when its process ends, for whatever reason."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._lock, self._name = FileLock(path), name
@@ -266,7 +266,7 @@ def _build(
 
     def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
         if as_text(file.path) != file.path:
-            return None, "its name is no UTF-8"
+            return None, "its name is not valid UTF-8"
         try:
             image, flag, _ = decode(folder / file.path, preparation.min_side)
         except RejectedImage as error:
@@ -312,7 +312,7 @@ def sha256_of(path: Path) -> str:
 
 
 def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
-    """A hash of some rows' pixels, list by list: equal for the same images in the same order."""
+    """A hash of the pixels of lists of rows: equal for the same images in the same order."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for of_part in rows:
         digest.update(len(of_part).to_bytes(8))
@@ -322,7 +322,7 @@ def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
 
 
 def _to_disk(file: BinaryIO) -> None:
-    """Wait until a file is on the disk: a rename must not overtake what it renames."""
+    """Wait until a file is on the disk, so that a later rename cannot precede its content."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -340,7 +340,7 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
 
 
 def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
-    """Path and text of the files that have a text in a column of the manifest."""
+    """Path and text of the files with a text in a column of the manifest."""
     noted = manifest.filter(pc.is_valid(manifest[column]))
     pairs = zip(noted["path"].to_pylist(), noted[column].to_pylist(), strict=True)
     return cast(list[tuple[str, str]], list(pairs))

@@ -1,8 +1,9 @@
-"""Split of the images into training, validation and test; no image is in two of them.
+"""Split of the images into training, validation and test, which are disjoint.
 
-As in the paper the first N of a source train and its last N test. Validation is a seeded share of
-the training images, and the only part that may choose a checkpoint or a threshold. An image that
-was made from another of the run's images is in the part that its original is in, or in none.
+As in the paper, the first N images of a source are for training and the last N for the test.
+Validation images are a seeded share of the training images; only they are used to choose a
+checkpoint or a threshold. An image that was made from another of the run's images is in the same
+part as its original, or in none.
 """
 
 import math
@@ -23,8 +24,8 @@ class Part:
     """Some images of some sources.
 
     Attributes:
-        source: ``(n,)`` position of each image's source among the sources.
-        row: ``(n,)`` its row in that source.
+        source: ``(n,)`` position of each image's source in the list of sources.
+        row: ``(n,)`` row of each image in its source.
     """
 
     source: NDArray[np.int64]
@@ -49,18 +50,18 @@ class Part:
 
 
 class Split(NamedTuple):
-    """The three parts, which share no image.
+    """The three disjoint parts.
 
     Attributes:
-        train: what the weights are fitted to.
-        validation: what chooses checkpoint and threshold.
-        test: what is reported.
-        pairs: ``(n, 2)`` positions in ``train`` of a real and a generated image, which come in one
-            batch, each image once: as many as can be of an original and what was made from it.
-        dropped: by source, how many training images were dropped because their pixels are those
-            of a tested image or of an earlier training image, or near to them if that is set, or
-            because they were made from an image that does not train or validate.
-        notes: sentences on what the sources could not give.
+        train: images that the weights are fitted to.
+        validation: images that checkpoint and thresholds are chosen on.
+        test: images that results are reported on.
+        pairs: ``(n, 2)`` positions in ``train`` of a real and a generated image that share a batch,
+            each image once: an original and an image made from it as often as possible.
+        dropped: by source, the number of training images dropped as copies (or near-duplicates, if
+            set) of a test image or of an earlier training image, or because they were made from an
+            image that is neither for training nor for validation.
+        notes: sentences on counts that the sources could not provide.
     """
 
     train: Part
@@ -72,27 +73,27 @@ class Split(NamedTuple):
 
 
 def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -> Split:
-    """Split sources as the paper does, in full where they are large enough, else in proportion.
+    """Split sources as in the paper, with the counts of the settings or, if too small, fewer.
 
-    A source too small for both counts is shared in their proportion. Both classes train with the
-    same number of images, and reals test with no more than the largest generator, so that
-    neither class outweighs the other in an accuracy.
+    A source too small for both counts is split in their proportion. Both classes have the same
+    number of training images, and a real source has no more test images than the largest
+    generator, so that the real class does not dominate accuracies.
 
     Args:
         sources: those of ``settings.names``, in order.
         settings: counts and roles.
-        seed: decides which training images validate.
+        seed: decides which training images are used for validation.
 
     Raises:
-        UserError: if a source has nothing left to train, validate or test with.
+        UserError: if a source has no images left for training, validation or the test.
     """
     origins = _origins(sources)
     tested = _tested(sources, settings, origins)
     test = [np.arange(len(source) - tested[source.name], len(source)) for source in sources]
     candidates, dropped = _candidates(sources, settings, origins, test)
 
-    # The smallest number that both classes can share evenly among their sources, and how often
-    # every source can give its part of that.
+    # The smallest number of images that both classes can divide evenly among their sources, and
+    # how many times every source can provide its part of it.
     share = math.lcm(len(settings.real), len(settings.train_on) or 1)
     each = {
         name: share // len(group) for group in (settings.real, settings.train_on) for name in group
@@ -103,13 +104,13 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
     if times <= validating:
         name = min(giving, key=lambda name: len(candidates[name]) / each[name])
         raise UserError(
-            f"The source {name} has too few images to train and validate with "
-            f"({len(candidates[name])} are left, {tested[name]} test and {dropped[name]} were "
-            "dropped as copies): add images, or change dataset.train_count or "
-            "dataset.test_count.",
+            f"The source {name} has too few images for training and validation "
+            f"({len(candidates[name])} are left, {tested[name]} are test images and "
+            f"{dropped[name]} were dropped as copies): add images, or change dataset.train_count "
+            "or dataset.test_count.",
             key=name,
         )
-    # A stream of its own: those of the orders are seeded with (seed, epoch).
+    # A random stream of its own: those of the sample orders are seeded with (seed, epoch).
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     held_out = {name: validating * each[name] for name in each}
     held_out |= dict.fromkeys(settings.validate_on, validating * share)
@@ -123,7 +124,7 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
             if name in each:
                 train[position] = np.sort(shuffled[held_out[name] :])
 
-    # What was made from other images follows them.
+    # Images made from other images follow their originals.
     for position, name in enumerate(settings.names):
         if name not in origins:
             continue
@@ -140,16 +141,16 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
             dropped[name] = int((~(free & following)).sum())
         elif not len(test[position]):
             raise UserError(
-                f"{name} was made from images that do not test: name it in dataset.train_on or "
-                "dataset.validate_on, or test it with evaluate.py.",
+                f"{name} was made from images that are not test images: name it in "
+                "dataset.train_on or dataset.validate_on, or test it with evaluate.py.",
                 key="dataset.generators",
             )
     kept = min(len(rows) // each[name] for rows, name in zip(train, settings.names, strict=True)
                if name in each)  # fmt: skip
     if kept == 0:
         raise UserError(
-            f"No image of {', '.join(name for name in each if name in origins)} was made from an "
-            "image that trains: make more with generate.py, of the first images of dataset.real.",
+            f"No image of {', '.join(name for name in each if name in origins)} was made from a "
+            "training image: make more with generate.py, from the first images of dataset.real.",
             key="dataset.train_on",
         )
     for position, name in enumerate(settings.names):
@@ -170,7 +171,7 @@ def _notes(
     test: Sequence[NDArray[np.int64]],
     dropped: Mapping[str, int],
 ) -> list[str]:
-    """Sentences on what the sources could not give."""
+    """Sentences on counts that the sources could not provide."""
     shares = dict.fromkeys(settings.real, settings.train_count // len(settings.real))
     shares |= {name: settings.train_count // len(settings.train_on) for name in settings.train_on}
     near = "or near-duplicates " if settings.drop_near_duplicates else ""
@@ -186,20 +187,20 @@ def _notes(
         if short:
             notes.append(f"{name} has {len(source)} images: {', '.join(short)}.")
         if dropped.get(name):
-            others = "made from images that do not train or validate, or " if made else ""
+            others = "made from images not in training or validation, or " if made else ""
             notes.append(
                 f"{name}: {dropped[name]} training images dropped as {others}copies {near}of "
-                "tested images or of each other."
+                "test images or of each other."
             )
     return notes
 
 
 def _origins(sources: Sequence[Source]) -> dict[str, NDArray[np.int64]]:
-    """Where the originals of images are that were made from others.
+    """Locations of the originals of images that were made from others.
 
     Returns:
         By source, ``(n, 2)``: position of the original's source and its row, or -1 where it is in
-        none of them. A source without any original among the sources is left out.
+        none of the sources. Sources without any original among the sources are omitted.
     """
     where: dict[str, tuple[int, int]] = {}
     for position, source in enumerate(sources):
@@ -214,7 +215,7 @@ def _origins(sources: Sequence[Source]) -> dict[str, NDArray[np.int64]]:
 
 
 def _inside(origins: NDArray[np.int64], part: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
-    """Which images have their original among some rows of each source, ``(n,)``."""
+    """Whether each image's original is among the given rows of each source, ``(n,)``."""
     rows = {(position, row) for position, rows in enumerate(part) for row in rows.tolist()}
     return np.array([(position, row) in rows for position, row in origins.tolist()])
 
@@ -222,7 +223,7 @@ def _inside(origins: NDArray[np.int64], part: Sequence[NDArray[np.int64]]) -> ND
 def _tested(
     sources: Sequence[Source], settings: DatasetSettings, origins: Collection[str]
 ) -> dict[str, int]:
-    """By source, how many images test, the last ones; of ``origins`` none by their place."""
+    """Number of test images by source; 0 for ``origins``, whose test images follow originals."""
     trained = {*settings.real, *settings.train_on}
     wanted = settings.train_count + settings.test_count
     tested: dict[str, int] = {}
@@ -244,30 +245,30 @@ def _candidates(
     origins: Collection[str],
     test: Sequence[NDArray[np.int64]],
 ) -> tuple[dict[str, list[int]], dict[str, int]]:
-    """Rows of each source that may train or validate, without copies, and how many are left out."""
-    # What the same image has the same of.
-    pictures: list[Sequence[object]] = [source.digests for source in sources]
+    """Rows of each source for training or validation, without copies, and the number dropped."""
+    # Equal for images that count as the same.
+    keys: list[Sequence[object]] = [source.digests for source in sources]
     if settings.drop_near_duplicates:
-        # One made from another is a near-duplicate of it by intent.
+        # An image made from another is a near-duplicate of it by intent.
         ordinary = [position for position, name in enumerate(settings.names) if name not in origins]
         _, groups = repetitions([sources[position] for position in ordinary])
         for position, group in zip(ordinary, groups, strict=True):
-            pictures[position] = group.tolist()
-    taken = {p[row] for p, rows in zip(pictures, test, strict=True) for row in rows.tolist()}
+            keys[position] = group.tolist()
+    taken = {key[row] for key, rows in zip(keys, test, strict=True) for row in rows.tolist()}
     candidates: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}
-    for source, picture, tested in zip(sources, pictures, test, strict=True):
+    for source, key, tested in zip(sources, keys, test, strict=True):
         name = source.name
         if name not in (*settings.real, *settings.train_on, *settings.validate_on):
             continue
-        # What was made from others goes by them, wherever it stands.
+        # Images made from others follow their originals, whatever their own rows.
         first = len(source) if name in origins else settings.train_count
         rows = range(min(first, len(source) - len(tested)))
         candidates[name] = kept = []
         for row in rows:
-            if picture[row] not in taken:
-                # Once is enough: a second copy could validate what the first one trains.
-                taken.add(picture[row])
+            if key[row] not in taken:
+                # Also within training: copies could be split between training and validation.
+                taken.add(key[row])
                 kept.append(row)
         dropped[name] = len(rows) - len(kept)
     return candidates, dropped
@@ -279,7 +280,7 @@ def _pairs(
     origins: Mapping[str, NDArray[np.int64]],
     generator: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Positions of a real and a generated image each, as `Split.pairs` has them."""
+    """Pairs of positions of a real and a generated image; see `Split.pairs`."""
     is_real = train.source < len(settings.real)
     places = zip(train.source.tolist(), train.row.tolist(), strict=True)
     free = {place: position for position, place in enumerate(places) if is_real[position]}

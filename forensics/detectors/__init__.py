@@ -1,4 +1,4 @@
-"""Networks that score an image, one file each, with how each is trained."""
+"""Detectors: networks that score images, with their training; one file each."""
 
 from forensics.detectors.base import Detector, DetectorSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
@@ -12,4 +12,4 @@ DETECTORS: dict[str, type] = {
     "residual_patches": ResidualPatchesSettings,
     "radial_spectrum": RadialSpectrumSettings,
 }
-"""The options of ``conf/model`` and their settings; add one's own before training."""
+"""The options of ``conf/model`` and their settings; register further ones before training."""

@@ -1,4 +1,4 @@
-"""Interface of every detector, and the training that most of them share."""
+"""Interface of every detector, and the default training."""
 
 import math
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ class Optimization:
     """Settings of Adam and its learning rate, which a detector's settings inherit.
 
     Attributes:
-        learning_rate: Adam's, at its highest.
+        learning_rate: Adam's, at its maximum.
         betas: Adam's decay rates of the two moments, each in [0, 1).
         weight_decay: Adam's L2 penalty, >= 0.
         schedule: ``constant``, or ``cosine``: falls to 0 over all epochs as half a cosine.
@@ -48,11 +48,11 @@ class Optimization:
         checks.at_least(self, "model.", weight_decay=0, warmup_epochs=0)
 
     def factor(self, epoch: float, epochs: int) -> float:
-        """The share of ``learning_rate`` in use.
+        """The factor on ``learning_rate`` at a point of the training.
 
         Args:
-            epoch: epochs trained so far, not necessarily integers.
-            epochs: of all training.
+            epoch: epochs trained so far, not necessarily an integer.
+            epochs: epochs of the complete training.
         """
         if epoch < self.warmup_epochs:
             return epoch / self.warmup_epochs
@@ -64,7 +64,7 @@ class Optimization:
 
     @property
     def changes(self) -> bool:
-        """Whether the learning rate changes at all."""
+        """Whether the learning rate varies."""
         return self.schedule is not Schedule.constant or self.warmup_epochs > 0
 
 
@@ -74,7 +74,7 @@ class Step(NamedTuple):
     Attributes:
         loss: scalar, the mean over the batch; None if nothing is trained by gradient.
         scores: ``(B,)`` float32 of the same pass, higher for real; None if there are none.
-        logged: further scalars for the curves, by name.
+        logged: further scalars to log, by name.
     """
 
     loss: Tensor | None
@@ -83,19 +83,19 @@ class Step(NamedTuple):
 
 
 class Detector(nn.Module, ABC):
-    """A network that scores images, and how it is trained.
+    """A network that scores images, and its training.
 
-    Knows nothing of data or Lightning. Whoever trains it calls `prepare` once, then `step` for
-    each batch, makes a step of `optimizer` with its loss, and calls `after_step`. Normalisation, a
-    backbone's own size and front ends are inside `forward`: every detector of a study gets the same
-    pixels, and the exported graph is the network.
+    Independent of data modules and Lightning. The training loop calls `prepare` once, then, for
+    each batch, `step`, a step of `optimizer` with its loss, and `after_step`. Normalisation,
+    resizing for a backbone and front ends are inside `forward`: every detector of a study gets the
+    same pixels, and the exported graph is the complete network.
 
     Args:
-        optimization: of the default `optimizer`; None for a detector that has another or none.
+        optimization: settings of the default `optimizer`; None for a detector with another or none.
     """
 
     one_class: ClassVar[bool] = False
-    """Whether it learns from real images alone. Then no generator needs to be trained on."""
+    """Whether it learns from real images alone; then ``dataset.train_on`` may be empty."""
 
     def __init__(self, optimization: Optimization | None = None) -> None:
         super().__init__()
@@ -112,10 +112,10 @@ class Detector(nn.Module, ABC):
     def step(self, images: Tensor, labels: Tensor, draws: Draws) -> Step:
         """Score a batch and compute its loss, by default binary cross-entropy on the score.
 
-        In evaluation mode it gives the validation loss.
+        In evaluation mode this is the validation loss.
 
         Args:
-            images: as `forward` takes them.
+            images: as in `forward`.
             labels: ``(B,)`` float, 1 for real and 0 for generated.
             draws: source of every random number.
         """
@@ -124,14 +124,14 @@ class Detector(nn.Module, ABC):
 
     @property
     def is_probabilistic(self) -> bool:
-        """Whether scores are logits, so that 0 is where real and generated are equally likely.
+        """Whether scores are logits: at 0, real and generated are equally likely.
 
-        True of those trained with the default `step`.
+        True for detectors trained with the default `step`.
         """
         return type(self).step is Detector.step
 
     def optimizer(self) -> torch.optim.Optimizer | None:
-        """Make the optimizer, by default Adam over what requires a gradient; None for none."""
+        """Make the optimizer, by default Adam over all trainable parameters; None for none."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if self.optimization is None or not trainable:
             return None
@@ -144,39 +144,39 @@ class Detector(nn.Module, ABC):
         )
 
     def after_step(self) -> None:
-        """Do what follows each step of the optimizer, such as a projection; nothing by default."""
+        """Hook after each optimizer step, such as a projection; does nothing by default."""
         return
 
     def prepare(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Look once through the training images before the first epoch; by default do not.
+        """Hook before the first epoch, with one pass over the training images; no-op by default.
 
-        For statistics of the data and for what is fitted in closed form.
+        For statistics of the data and closed-form fits.
 
         Args:
-            batches: images and labels as `step` takes them, augmented as in the first epoch;
-                computed only if iterated over.
+            batches: images and labels as in `step`, augmented as in the first epoch; computed
+                only if iterated over.
         """
         return
 
     def features(self, images: Tensor) -> Tensor | None:
-        """Penultimate-layer features, ``(B, ...)``, of images as `forward` takes them.
+        """Penultimate-layer features, ``(B, ...)``, of images as in `forward`.
 
         Returns:
-            None, the default, for a detector that has none: reports leave the section out.
+            None, the default, for a detector without them: reports omit the section.
         """
         return None
 
     def saliency_layer(self) -> nn.Module | None:
-        """The module whose output are the last feature maps, ``(B, C, h, w)``, for Grad-CAM.
+        """The module whose output is the last feature maps, ``(B, C, h, w)``, for Grad-CAM.
 
         Returns:
-            None, the default, for a detector that has none: it cannot be explained.
+            None, the default, for a detector without them: it has no explanations.
         """
         return None
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """Bring pixel values from [0, 255] to [-1, 1]."""
+    """Scale pixel values from [0, 255] to [-1, 1]."""
     return images / 127.5 - 1
 
 
@@ -188,6 +188,6 @@ class DetectorSettings(Protocol):
 
         Args:
             image_size: height and width of the images in pixels.
-            pretrained: load a backbone's pretrained weights; False where a file brings them all.
+            pretrained: load a backbone's pretrained weights; False if a file has all weights.
         """
         ...

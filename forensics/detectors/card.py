@@ -1,4 +1,4 @@
-"""Metadata stored in a detector file: everything scoring needs beside the weights."""
+"""Metadata stored in a detector file: everything that scoring needs besides the weights."""
 
 import dataclasses
 import math
@@ -12,8 +12,8 @@ from torch import Tensor
 from forensics.model_files import Content, Upgrade
 
 CERTAIN_REAL, CERTAIN_GENERATED = "source_0.05", "source_0.01"
-"""Thresholds at a 5 % and a 1 % false-positive rate on validation real images: from the first on an
-image is real, below the second it is generated."""
+"""Thresholds at a 5 % and a 1 % false-positive rate on validation real images: an image is called
+real at or above the first, generated below the second."""
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Input:
         image_size: height and width in pixels.
         resize_filter: one of `forensics.images.geometry.ResizeFilter`.
         match: one of `forensics.images.geometry.Match`.
-        decode_policy: version of the rules by which files became pixels.
-        precision: one of `forensics.compute.Precision`, in which it was tested and scores.
+        decode_policy: version of the decode policy, `forensics.images.decode.POLICY_VERSION`.
+        precision: one of `forensics.compute.Precision`, used in the test and for scoring.
     """
 
     image_size: int
@@ -37,13 +37,13 @@ class Input:
 
 @dataclass
 class Calibration:
-    """Thresholds and probabilities of scores, from validation images alone.
+    """Thresholds and calibrated probabilities, fitted to validation images alone.
 
     Attributes:
-        thresholds: scores by name, as in ``result.json``; real from there on.
+        thresholds: scores by name, as in ``result.json``; an image is real at or above them.
         offset: the probability of real is ``sigmoid((score - offset) / temperature)``; None if
             there were no generated validation images to fit it to.
-        temperature: above 0; None likewise.
+        temperature: above 0; None if ``offset`` is None.
     """
 
     thresholds: dict[str, float]
@@ -51,17 +51,17 @@ class Calibration:
     temperature: float | None
 
     def probability_real(self, score: float) -> float | None:
-        """The probability of real of a score; None where nothing could be fitted."""
+        """The probability of real for a score; None if there is no calibration."""
         if self.offset is None or self.temperature is None:
             return None
         scaled = (score - self.offset) / self.temperature
         return float(torch.tensor(scaled, dtype=torch.float64).sigmoid())
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be scored with.
+        """Refuse unusable thresholds, offset or temperature.
 
         Raises:
-            ValueError: with what is wrong.
+            ValueError: if a value is missing or out of range.
         """
         for name in (CERTAIN_REAL, CERTAIN_GENERATED):
             if name not in self.thresholds:
@@ -79,28 +79,28 @@ class Calibration:
 
 @dataclass
 class SpectrumGuard:
-    """Spectra of the training images, to abstain on images unlike them.
+    """Spectra of the training images, to abstain on images with dissimilar spectra.
 
     Attributes:
         spectra: by training source, ``mean`` and ``std`` of its images' radial profiles.
-        limit: distance to the nearest of them beyond which an image is unlike them.
+        limit: largest distance to the nearest of them at which an image counts as similar.
     """
 
     spectra: dict[str, dict[str, list[float]]]
     limit: float
 
     def __post_init__(self) -> None:
-        """Refuse what no profile can be compared with.
+        """Refuse missing or non-finite spectra.
 
         Raises:
-            ValueError: with what is wrong.
+            ValueError: if a value is missing or not finite.
         """
         if not (math.isfinite(self.limit) and self.spectra):
             raise ValueError("spectra of the training images are missing")
         for source, spectrum in self.spectra.items():
             for name in ("mean", "std"):
                 if not all(math.isfinite(value) for value in spectrum[name]):
-                    raise ValueError(f"{name} of the spectra of {source} is no profile")
+                    raise ValueError(f"{name} of the spectra of {source} is not a profile")
 
 
 @dataclass
@@ -112,9 +112,9 @@ class Provenance:
         trained_on: generators it was trained on.
         preprocess: the training augmentation, one of `forensics.preprocess.PREPROCESSES`.
         toy: whether the training images were toy faces.
-        seed: of the training; None if it was not recorded.
-        version: of this package, which wrote the file.
-        git_commit: of the code that trained it.
+        seed: seed of the training; None if it was not recorded.
+        version: version of this package that wrote the file.
+        git_commit: commit of the code that trained it.
     """
 
     real: list[str]
@@ -131,13 +131,13 @@ class DetectorCard:
     """Metadata stored in a detector file, in sections.
 
     Attributes:
-        model: one of the detectors' names.
+        model: name of the detector, a key of `forensics.detectors.DETECTORS`.
         model_settings: its settings.
-        plugin: the distribution or module that brings the network; None for the package's own.
-        input: how an image becomes what is scored.
+        plugin: the distribution or module that provides the network; None for the package's own.
+        input: preparation of an image.
         calibration: thresholds and probabilities.
-        guard: of spectra; None without one.
-        provenance: where it comes from.
+        guard: spectra of the training images; None without them.
+        provenance: sources, seed and code of the training.
     """
 
     model: str
@@ -149,20 +149,20 @@ class DetectorCard:
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        """Refuse spectra that those of the detector's images cannot be compared with.
+        """Refuse spectra whose length does not fit the image size.
 
         Raises:
-            ValueError: with what is wrong.
+            ValueError: if a length differs.
         """
         length = self.input.image_size // 2 + 1
         for source, spectrum in {} if self.guard is None else self.guard.spectra.items():
             for name in ("mean", "std"):
                 if len(spectrum[name]) != length:
-                    raise ValueError(f"{name} of the spectra of {source} is no profile")
+                    raise ValueError(f"{name} of the spectra of {source} is not a profile")
 
     @classmethod
     def from_file(cls, content: Mapping[str, Any]) -> "DetectorCard":
-        """Read the metadata of a file of today's format.
+        """Read the metadata of a file of the current format.
 
         Raises:
             AttributeError, KeyError, TypeError, ValueError: if something is missing, unknown or
@@ -182,11 +182,11 @@ class DetectorCard:
         if network.pop("image_size") != card.input.image_size:
             raise ValueError("network and input have different image sizes")
         if unknown := [*sections, *network]:
-            raise ValueError(f"{', '.join(unknown)} is not known here")
+            raise ValueError(f"unknown: {', '.join(unknown)}")
         return card
 
     def to_file(self) -> dict[str, Any]:
-        """Plain JSON values, as `from_file` takes them."""
+        """Plain JSON values, the inverse of `from_file`."""
         sections = dataclasses.asdict(self)
         network = {
             "name": sections.pop("model"),
@@ -198,10 +198,10 @@ class DetectorCard:
 
 
 def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
-    """Sections instead of one flat list, and settings of Adam among those of the model.
+    """Upgrade format 1: sections instead of a flat mapping, and Adam's settings in the model's.
 
-    Format 1 kept neither the seed nor the settings of Adam; these are DCGAN's, its defaults. They
-    are needed to make the network, not to score.
+    Format 1 recorded neither the seed nor Adam's settings; DCGAN's, its defaults, are filled in.
+    They are needed to build the network, not to score.
     """
     network = {
         "name": content["model"],
@@ -238,4 +238,4 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
 
 
 UPGRADES: dict[int, Upgrade] = {1: _from_1}
-"""By format, how a detector file of it becomes one of the next."""
+"""Functions that upgrade a detector file to the next format, by the file's format."""

@@ -1,4 +1,4 @@
-"""The paper's detector: the discriminator of DCGAN with one linear unit at its end."""
+"""The paper's detector: the discriminator of DCGAN with a final linear unit."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from forensics.detectors.front_ends import FRONT_ENDS, FrontEnd
 class DcganDiscriminator(Detector):
     """Convolutions 4x4 of stride 2, each halving the image, then one linear unit.
 
-    BatchNorm follows every convolution but the first; activations are leaky ReLUs. Weights start
-    as DCGAN's: N(0, 0.02) for convolutions and the linear unit, N(1, 0.02) for BatchNorm's scale.
+    BatchNorm follows every convolution but the first; activations are leaky ReLUs. Initial weights
+    are DCGAN's: N(0, 0.02) for convolutions and the linear unit, N(1, 0.02) for BatchNorm's scale.
 
     Args:
         image_size: height and width of the images, a multiple of 2 to the number of convolutions.
         channels: the convolutions' output channels, first to last.
         leaky_relu_slope: slope of the activations below 0.
-        front_end: what the first convolution gets; the paper's is ``none``.
+        front_end: input of the first convolution; ``none`` in the paper.
         optimization: settings of Adam.
 
     Source: arXiv 1902.11153, section 3; arXiv 1511.06434, section 3, for slope and weights.
@@ -40,7 +40,7 @@ class DcganDiscriminator(Detector):
         layers: list[nn.Module] = []
         for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
             first = position == 0
-            # BatchNorm brings its own bias, so a convolution before one has none.
+            # BatchNorm has a bias, so a convolution before it needs none.
             layers.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=first))
             if not first:
                 layers.append(nn.BatchNorm2d(outputs))
@@ -57,10 +57,10 @@ class DcganDiscriminator(Detector):
             images: ``(B, 3, S, S)`` float in [0, 255], S = ``image_size``.
 
         Returns:
-            ``(B,)`` float32 logits; above 0 means real.
+            ``(B,)`` float32 logits, above 0 for real.
         """
         features = self.features(images).flatten(1)
-        # In float32 also under autocast: with bfloat16's 8 bits many images would share a score.
+        # In float32 even under autocast: with bfloat16's 8 bits, scores of many images would tie.
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.score(features.float())
         return logits.squeeze(1)
@@ -86,13 +86,12 @@ def _dcgan_weights(module: nn.Module) -> None:
 
 @dataclass(kw_only=True)
 class DcganDiscriminatorSettings(Optimization):
-    """Settings of the paper's detector, beside those of Adam.
+    """Settings of the paper's detector, in addition to Adam's.
 
     Attributes:
         channels: output channels of the convolutions, first to last.
         leaky_relu_slope: slope of the activations below 0, in [0, 1).
-        front_end: what the first convolution gets; ``none`` in files older than the setting, which
-            lack it.
+        front_end: input of the first convolution; ``none`` in older files without the setting.
     """
 
     channels: list[int]
@@ -112,10 +111,10 @@ class DcganDiscriminatorSettings(Optimization):
 
         Args:
             image_size: height and width of the images in pixels.
-            pretrained: of no effect: there are no pretrained weights.
+            pretrained: no effect; there are no pretrained weights.
 
         Raises:
-            UserError: if the convolutions cannot halve ``image_size`` that often.
+            UserError: if ``image_size`` cannot be halved once per convolution.
         """
         multiple = 2 ** len(self.channels)
         halved = (

@@ -1,6 +1,7 @@
 """Detectors from outside the package: installed plug-ins, and modules that the user names.
 
-Nothing is imported because a file names it: only what is installed, or named on a command line.
+Only installed plug-ins and modules named on a command line are imported, never those that a file
+names.
 """
 
 import dataclasses
@@ -16,14 +17,14 @@ GROUP = "forensics.detectors"
 """Entry points of this group name settings classes, as `DETECTORS` does."""
 
 PLUGINS: dict[str, str] = {}
-"""By a detector's name, the distribution or module that brought it; not the package's own."""
+"""Distribution or module of each plug-in detector, by the detector's name."""
 
 
 def load_installed() -> None:
-    """Add the detectors of every installed plug-in to `DETECTORS`; again does nothing.
+    """Add the detectors of every installed plug-in to `DETECTORS`; repeated calls do nothing.
 
     Raises:
-        UserError: if one cannot be imported or is no detector.
+        UserError: if a plug-in cannot be imported or is not a detector.
     """
     for point in entry_points(group=GROUP):
         origin = point.dist.name if point.dist else point.module
@@ -33,7 +34,7 @@ def load_installed() -> None:
             settings = point.load()
         except Exception as error:
             raise UserError(
-                f"The installed plug-in {origin} cannot be imported ({error}): mend or uninstall "
+                f"The installed plug-in {origin} cannot be imported ({error}): fix or uninstall "
                 "it.",
                 key=origin,
             ) from error
@@ -41,10 +42,10 @@ def load_installed() -> None:
 
 
 def load_module(name: str) -> None:
-    """Add what the dictionary ``DETECTORS`` of a module has to ours; again does nothing.
+    """Add a module's dictionary ``DETECTORS`` to `DETECTORS`; repeated calls do nothing.
 
     Args:
-        name: as in an import statement; found from the current folder, too.
+        name: as in an import statement; the current folder is searched, too.
 
     Raises:
         UserError: if it cannot be imported or has no such dictionary.
@@ -68,7 +69,7 @@ def _add(name: str, settings: object, origin: str) -> None:
     if name in DETECTORS:
         raise UserError(
             f"The plug-in {origin} has a detector {name}, which "
-            f"{PLUGINS.get(name, 'the package')} has already: rename it.",
+            f"{PLUGINS.get(name, 'the package')} already provides: rename it.",
             key=origin,
         )
     if not (
@@ -77,8 +78,8 @@ def _add(name: str, settings: object, origin: str) -> None:
         and callable(getattr(settings, "build", None))
     ):
         raise UserError(
-            f"{name} of the plug-in {origin} is no dataclass with a method build(image_size, *, "
-            "pretrained): see CONTRIBUTING.md.",
+            f"{name} of the plug-in {origin} is not a dataclass with a method build(image_size, "
+            "*, pretrained): see CONTRIBUTING.md.",
             key=origin,
         )
     DETECTORS[name], PLUGINS[name] = settings, origin

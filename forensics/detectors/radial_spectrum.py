@@ -1,4 +1,4 @@
-"""A logistic model of the radial spectrum: the baseline that knows no more than energies."""
+"""A logistic model of the radial spectrum: a baseline that uses only the power per frequency."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from forensics import checks
 from forensics.detectors.base import Detector, Optimization
 
 STD_FLOOR = 0.01
-"""Least spread in decades: a frequency at which training images hardly differ is not blown up."""
+"""Least standard deviation in decades, so that frequencies of little variance are not amplified."""
 
 
 class RadialSpectrum(Detector):
     """A linear unit on the mean log power at each spatial frequency, standardised.
 
-    What it finds lies in how strong details of each size are and nowhere else: not in a grid, not
-    in content. A detector that is no better than this one has shown no more.
+    Its only evidence is the power at each frequency, not content or spatial patterns. A detector
+    has to outperform it to show that it uses more.
 
     Args:
         image_size: height and width of the images.
@@ -48,7 +48,7 @@ class RadialSpectrum(Detector):
         """Mean log10 power at distances of 0 to S / 2 from frequency 0.
 
         Args:
-            images: ``(B, 3, S, S)`` float in [0, 255]; their grey values get a Hann window.
+            images: ``(B, 3, S, S)`` float in [0, 255]; a Hann window is applied to grey values.
 
         Returns:
             ``(B, S // 2 + 1)`` float32.
@@ -60,7 +60,7 @@ class RadialSpectrum(Detector):
         return profiles
 
     def prepare(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take mean and spread over the training images."""
+        """Compute mean and standard deviation over the training images."""
         found = torch.cat([self.profiles(images) for images, _ in batches])
         self.mean.copy_(found.mean(dim=0))
         self.std.copy_(found.std(dim=0).clamp(min=STD_FLOOR))
@@ -72,7 +72,7 @@ class RadialSpectrum(Detector):
             images: ``(B, 3, S, S)`` float in [0, 255], S = ``image_size``.
 
         Returns:
-            ``(B,)`` float32 logits; above 0 means real.
+            ``(B,)`` float32 logits, above 0 for real.
         """
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.score(self.features(images))
@@ -92,7 +92,7 @@ class RadialSpectrumSettings(Optimization):
 
         Args:
             image_size: height and width of the images in pixels; at least 4.
-            pretrained: of no effect: there are no pretrained weights.
+            pretrained: no effect; there are no pretrained weights.
         """
         checks.require(image_size >= 4, "dataset.image_size", image_size, "be at least 4")
         return RadialSpectrum(image_size, self)

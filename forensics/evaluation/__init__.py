@@ -1,1 +1,1 @@
-"""Scores to evidence: thresholds, metrics, intervals."""
+"""Evaluation of scores: thresholds, metrics, intervals."""

@@ -1,7 +1,7 @@
-"""Audit of the images: shortcuts that tell the classes apart, duplicates and near-duplicates.
+"""Audit of the images: shortcuts between the classes, duplicates and near-duplicates.
 
-A detector that scores well where the file format, the border or an 8x8 thumbnail already gives
-the answer has shown nothing. Each check has a limit, and a verdict by it.
+Good scores show nothing about a detector where the file format, the border or an 8x8 thumbnail
+already separates the classes. Each check has a limit, and a verdict by that limit.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +29,11 @@ MAX_AUROC = 0.9
 MAX_SHARE_WITHIN = 0.01
 
 IMAGES_BEFORE_TRAINING = 300
-"""Images of a class that are compared before each training, in a few seconds. The AUROC of so many
-has a standard error of 0.024 where nothing is given away, less where something is."""
+"""Images of each class compared before a training, which takes a few seconds. An AUROC of 0.5 then
+has a standard error of 0.024, a higher one less."""
 
 PREPARATION = Preparation(128, ResizeFilter.lanczos, min_side=128, max_rejected_share=1.0)
-"""As ``conf/dataset/paper.yaml`` has it, but for what may be rejected."""
+"""As in ``conf/dataset/paper.yaml``, except for the permitted share of rejected files."""
 
 PAPER_COUNT = 10_000
 
@@ -42,23 +42,23 @@ MATCHED: dict[Match, tuple[str, ...]] = {
     Match.jpeg: ("format", "jpeg_quality"),
     Match.resample: ("size",),
 }
-"""Traits of files that are the same for all once images were matched; they are not warned of. What
-is left of them in the pixels, the traits of pixels tell, which are measured after matching."""
+"""Traits of files that matching equalises; they cause no warnings. Their remains in the pixels
+are covered by the traits of pixels, which are measured after matching."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I", "I;16")
 
 
 class Audited(NamedTuple):
-    """A source as it is audited.
+    """A source and the roles of its images in an audit.
 
     Attributes:
         source: its prepared images.
-        folder: where its files are.
-        real: its class.
-        compared: rows of which some are compared with those of the other class.
-        fitted: rows that train or validate.
-        tested: rows that test.
+        folder: folder of its files.
+        real: whether its images are real.
+        compared: rows from which images are drawn for the comparison of the classes.
+        fitted: rows for training or validation.
+        tested: rows for the test.
     """
 
     source: Source
@@ -70,17 +70,17 @@ class Audited(NamedTuple):
 
 
 def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | None:
-    """Audit the images of a run before it trains, on so few that it takes seconds.
+    """Audit the images of a run before training, in seconds.
 
-    Of the traits only what trains is looked at; of near-duplicates, everything.
+    Traits are measured on a sample of the training images, near-duplicates searched in all images.
 
     Args:
-        data: set up.
-        mode: whether at all, and whether a warning ends the run.
+        data: the data module, set up.
+        mode: whether to audit, and whether a warning ends the run.
         seed: decides which images are compared.
 
     Returns:
-        As `audit`, or None if it is off.
+        As `audit`, or None if the mode is ``off``.
 
     Raises:
         UserError: if the mode is ``fail`` and there is a warning.
@@ -108,8 +108,8 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
     if mode is AuditMode.fail and audited["warnings"]:
         raise UserError(
             f"The audit has {len(audited['warnings'])} warnings, the first: "
-            f"{audited['warnings'][0].rstrip('.')}; mend the images, or train on them all the same "
-            "with audit=warn."
+            f"{audited['warnings'][0].rstrip('.')}; fix the images, or train on them anyway with "
+            "audit=warn."
         )
     return audited
 
@@ -117,13 +117,13 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
 def audit_folders(
     root: Path, real: Sequence[str], generated: Sequence[str], cache_dir: Path
 ) -> list[Audited]:
-    """Open sources for an audit, with the roles that the paper's protocol gives their images.
+    """Open sources for an audit, with the roles of images in the paper's protocol.
 
     Args:
-        root: holds a folder for each source.
+        root: folder with one folder for each source.
         real: names of the sources of real images.
-        generated: names of those of generated ones.
-        cache_dir: where prepared images are kept.
+        generated: names of the sources of generated images.
+        cache_dir: folder of prepared images.
 
     Raises:
         UserError: if a source is named twice or its folder is missing or unusable.
@@ -134,8 +134,8 @@ def audit_folders(
         folder = root / name
         if names.count(name) > 1 or Path(name).name != name or not folder.is_dir():
             raise UserError(
-                f"{name!r} is no source to audit: name each folder below {root} once, with --real "
-                "or --generated."
+                f"{name!r} cannot be audited: name each folder below {root} once, with --real or "
+                "--generated."
             )
         source = open_source(name, folder, PREPARATION, cache_dir)
         tested = min(PAPER_COUNT, len(source) // 2)
@@ -160,37 +160,37 @@ def audit(
     seed: int,
     match: Match = Match.none,
 ) -> dict[str, Any]:
-    """Look for what would let a detector cheat.
+    """Find shortcuts, duplicates and near-duplicates.
 
     Args:
-        sources: of both classes, of one image size.
-        repeated: what `repetitions` finds in them.
-        images: how many of a class are compared for their traits, where there are so many.
-        seed: decides which, and the folds.
-        match: the handling that the sources' rows have in common.
+        sources: sources of both classes, of one image size.
+        repeated: the result of `repetitions` for them.
+        images: largest number of images of each class whose traits are compared.
+        seed: decides the compared images, and the folds.
+        match: the processing already applied to the sources' rows.
 
     Returns:
         Ready for JSON. ``traits``: for each generator with images to compare, how well each trait
-        alone tells it from the reals, as cross-validated AUROC of a logistic model; warned of
-        from `MAX_AUROC` on, unless `MATCHED` has it. ``repetitions``: for each two sources, how
-        many images of either have the same image in the other, warned of between classes, and
-        beyond `MAX_SHARE_WITHIN` within a class, but not of images made from others.
-        ``across_border``: of each source, how many images that train or validate show what a
-        tested one shows, warned of from the first on.
-        ``warnings``: a sentence for each.
+        alone separates it from real images, as cross-validated AUROC of a logistic model; a
+        warning from `MAX_AUROC` on, except for traits of `MATCHED`. ``repetitions``: for each pair
+        of sources, the number of images of either with a near-duplicate in the other; a warning
+        for any between classes, and beyond `MAX_SHARE_WITHIN` within a class, except for sources
+        of images made from others. ``across_border``: for each source, the number of training and
+        validation images with a near-duplicate among test images; a warning for any.
+        ``warnings``: one sentence each.
     """
     draws = np.random.default_rng(seed)
     pairs, groups = repeated
     result: dict[str, Any] = {
         "seed": seed,
         "images": {
-            one.source.name: {
-                "real": one.real,
-                "all": len(one.source),
-                "fitted": len(one.fitted),
-                "tested": len(one.tested),
+            audited.source.name: {
+                "real": audited.real,
+                "all": len(audited.source),
+                "fitted": len(audited.fitted),
+                "tested": len(audited.tested),
             }
-            for one in sources
+            for audited in sources
         },
         "traits": _traits(sources, images, draws, seed, MATCHED[match]),
         "repetitions": _repetitions(sources, groups),
@@ -209,20 +209,20 @@ def _traits(
     seed: int,
     alike: Sequence[str],
 ) -> list[dict[str, Any]]:
-    reals = [one for one in sources if one.real and len(one.compared)]
-    real_name = "+".join(one.source.name for one in reals)
-    of_reals = [_features(one, -(-images // len(reals)), draws) for one in reals]
+    reals = [audited for audited in sources if audited.real and len(audited.compared)]
+    real_name = "+".join(audited.source.name for audited in reals)
+    of_reals = [_features(audited, -(-images // len(reals)), draws) for audited in reals]
     checks = []
-    for one in sources:
-        if one.real or not len(one.compared):
+    for audited in sources:
+        if audited.real or not len(audited.compared):
             continue
-        of_generated = _features(one, images, draws)
+        of_generated = _features(audited, images, draws)
         for trait, generated in of_generated.items():
             real = np.concatenate([features[trait] for features in of_reals])
             check: dict[str, Any] = {
                 "trait": trait,
                 "real": real_name,
-                "generator": one.source.name,
+                "generator": audited.source.name,
                 "n_real": len(real),
                 "n_generated": len(generated),
                 "limit": MAX_AUROC,
@@ -239,28 +239,29 @@ def _traits(
                 check |= {
                     "auroc": auroc,
                     "verdict": "matched" if trait in alike else verdict,
-                    "says": f"{one.source.name} can be told from {real_name} by {TRAITS[trait]} "
-                    f"alone (AUROC {auroc:.3f}): a detector needs nothing else.",
+                    "says": f"{audited.source.name} can be told from {real_name} by "
+                    f"{TRAITS[trait]} alone (AUROC {auroc:.3f}): a detector may learn this "
+                    "shortcut.",
                 }
             checks.append(check)
     return checks
 
 
-def _features(one: Audited, images: int, draws: np.random.Generator) -> dict[str, Features]:
+def _features(audited: Audited, images: int, draws: np.random.Generator) -> dict[str, Features]:
     """All traits of some images of a source, ``(k, F)`` each."""
-    rows = np.sort(draws.permutation(one.compared)[:images])
-    pixels = one.source.rows[rows]
-    files = [read_metadata(one.folder / one.source.paths[row]) for row in rows]
+    rows = np.sort(draws.permutation(audited.compared)[:images])
+    pixels = audited.source.rows[rows]
+    files = [read_metadata(audited.folder / audited.source.paths[row]) for row in rows]
     of_files = {trait: features(files) for trait, features in _OF_FILES.items()}
     return of_files | {trait: features(pixels) for trait, features in _OF_PIXELS.items()}
 
 
 def _one_hot(values: Sequence[str], known: Sequence[str]) -> Features:
-    return np.array([[value == one for one in known] for value in values], float)
+    return np.array([[value == option for option in known] for value in values], float)
 
 
 def _with_squares(features: Features) -> Features:
-    """A class in the middle of the other one's values shows in the squares."""
+    """Centred features and their squares, for a class whose values lie between the other's."""
     apart = features - features.mean(axis=0)
     return np.concatenate([apart, apart**2], axis=1)
 
@@ -291,7 +292,7 @@ def _exif(files: Sequence[Metadata]) -> Features:
 def colour_moments(images: Images) -> Features:
     """Mean, standard deviation and third moment of each channel, ``(n, 9)``, in grey levels.
 
-    A quarter of the pixels is enough for them.
+    Computed from a quarter of the pixels.
     """
     found = []
     for image in images[:, ::2, ::2]:
@@ -307,8 +308,8 @@ def colour_moments(images: Images) -> Features:
 def resampling_traces(images: Images) -> Features:
     """Periodicity of the difference between neighbouring pixels, ``(n, S)``.
 
-    A pixel that was interpolated is near the mean of its neighbours, and where it is depends on
-    the ratio of the sizes: enlarged twice, every second one.
+    An interpolated pixel is near the mean of its neighbours, and the positions of interpolated
+    pixels depend on the scale factor: after twofold enlargement, every second pixel.
 
     Args:
         images: ``(n, S, S, 3)`` uint8.
@@ -353,7 +354,7 @@ TRAITS = {
     "spectrum": "radial spectra",
     "resampling": "traces of resampling",
 }
-"""Names of the traits in sentences."""
+"""Phrases for the traits, for sentences."""
 
 
 def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dict[str, Any]]:
@@ -378,7 +379,7 @@ def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dic
                 "verdict": "warning" if share > limit else "ok",
                 "says": f"{near[0]} images {where} "
                 + (
-                    f"a near-duplicate there, {copies[0]} a copy of the same pixels."
+                    f"a near-duplicate in it, {copies[0]} a copy of the same pixels."
                     if a == b
                     else f"show the same images, {copies[0]} and {copies[1]} the same pixels."
                 ),
@@ -388,7 +389,7 @@ def _repetitions(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dic
 
 
 def _shared(first: Sequence[Any], second: Sequence[Any], same: bool) -> tuple[int, int]:
-    """Numbers of items of either that occur in the other, or again in the same one."""
+    """Numbers of items of either list that occur in the other, or repeatedly in the same list."""
     if same:
         seen: dict[Any, int] = {}
         for key in first:
@@ -401,22 +402,23 @@ def _shared(first: Sequence[Any], second: Sequence[Any], same: bool) -> tuple[in
 
 def _across_border(sources: Sequence[Audited], groups: Sequence[Rows]) -> list[dict[str, Any]]:
     tested = np.concatenate(
-        [of_source[one.tested] for one, of_source in zip(sources, groups, strict=True)]
+        [of_source[audited.tested] for audited, of_source in zip(sources, groups, strict=True)]
     )
     checks = []
-    for one, of_source in zip(sources, groups, strict=True):
-        if not len(one.fitted):
+    for audited, of_source in zip(sources, groups, strict=True):
+        if not len(audited.fitted):
             continue
-        count = int(np.isin(of_source[one.fitted], tested).sum())
+        count = int(np.isin(of_source[audited.fitted], tested).sum())
         checks.append(
             {
-                "source": one.source.name,
-                "fitted": len(one.fitted),
+                "source": audited.source.name,
+                "fitted": len(audited.fitted),
                 "near_duplicates": count,
                 "limit": 0,
                 "verdict": "warning" if count else "ok",
-                "says": f"{count} of {len(one.fitted)} training images of {one.source.name} show "
-                "what a tested image shows: dataset.drop_near_duplicates=true drops them.",
+                "says": f"{count} of {len(audited.fitted)} training images of "
+                f"{audited.source.name} are near-duplicates of test images: "
+                "dataset.drop_near_duplicates=true drops them.",
             }
         )
     return checks

@@ -1,4 +1,4 @@
-"""Thresholds and the temperature, that no test image has a say in."""
+"""Thresholds and calibration, fitted to validation images alone."""
 
 import math
 
@@ -11,21 +11,21 @@ FALSE_POSITIVE_RATES = (0.05, 0.01)
 """Shares of real validation images that may be called generated."""
 
 TEMPERATURES = (1e-3, 1e3)
-"""Between these a temperature is sought: beyond them probabilities are all 0 and 1, or all 0.5."""
+"""Bounds of the temperature: beyond them probabilities are all 0 and 1, or all 0.5."""
 
 
 def source_threshold(real_logits: NDArray[np.floating], false_positive_rate: float) -> float:
-    """The highest threshold that calls no more than a share of the given reals generated.
+    """The highest threshold at no more than a given false-positive rate on validation real images.
 
-    Generators that were never trained on often score between those that were and the reals, so
-    that 0.5 finds none of them while a threshold at the reals' own edge finds many.
+    Images of unseen generators often score between those of seen generators and real images, so
+    that 0.5 finds none of them while a threshold near the real images' lowest scores finds many.
 
     Args:
         real_logits: ``(n,)`` logits of real validation images, finite.
-        false_positive_rate: the share, in [0, 1).
+        false_positive_rate: largest share of them called generated, in [0, 1).
 
     Returns:
-        A logit; an image is called real if its own is at least this.
+        A logit; an image is called real if its logit is at least this.
 
     Raises:
         ValueError: if there are no logits or the rate is out of range.
@@ -33,8 +33,8 @@ def source_threshold(real_logits: NDArray[np.floating], false_positive_rate: flo
     if len(real_logits) == 0:
         raise ValueError("no real validation image to set a threshold by")
     if not 0 <= false_positive_rate < 1:
-        raise ValueError(f"false_positive_rate must lie in [0, 1), not {false_positive_rate}")
-    # 0.29 * 100 is a little less than 29.
+        raise ValueError(f"false_positive_rate must be in [0, 1), not {false_positive_rate}")
+    # In floating point, 0.29 * 100 is a little less than 29.
     allowed = math.floor(false_positive_rate * len(real_logits) + 1e-9)
     return float(np.sort(real_logits)[allowed])
 
@@ -42,17 +42,17 @@ def source_threshold(real_logits: NDArray[np.floating], false_positive_rate: flo
 def fit_temperature(
     real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
 ) -> float:
-    """The temperature that gives ``sigmoid(logit / temperature)`` the least NLL.
+    """The temperature that minimises the NLL of ``sigmoid(logit / temperature)``.
 
-    The targets are Platt's, a little inside of 0 and 1. Against 0 and 1 themselves, a detector that
-    makes no error in validation would get temperature 0, and every probability would be 0 or 1.
+    The targets are Platt's, slightly inside (0, 1). With targets 0 and 1, a detector without errors
+    on validation images would get temperature 0, and every probability would be 0 or 1.
 
     Args:
         real_logits: ``(n,)`` finite logits of real validation images.
         generated_logits: ``(m,)`` finite logits of generated validation images.
 
     Returns:
-        A number within `TEMPERATURES`; at their upper end if the scores say nothing.
+        A number within `TEMPERATURES`; the upper bound if the scores are uninformative.
 
     Raises:
         ValueError: if a class has no image.
@@ -68,7 +68,7 @@ def fit_temperature(
     def slope(log_inverse: float) -> float:
         return float(((expit(logits * math.exp(log_inverse)) - targets) * logits).sum())
 
-    # NLL is convex in 1 / temperature: its slope rises, and is 0 at one place at most.
+    # The NLL is convex in 1 / temperature: its slope rises, with at most one root.
     low, high = (math.log(1 / temperature) for temperature in TEMPERATURES[::-1])
     if slope(low) >= 0:
         return TEMPERATURES[1]
@@ -80,7 +80,7 @@ def fit_temperature(
 def fit_platt(
     real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating]
 ) -> tuple[float, float]:
-    """Offset and temperature that give ``sigmoid((score - offset) / temperature)`` the least NLL.
+    """Offset and temperature that minimise the NLL of ``sigmoid((score - offset) / temperature)``.
 
     For scores of any scale; the temperature is positive, because higher scores mean real.
 
@@ -89,8 +89,8 @@ def fit_platt(
         generated_scores: ``(m,)`` finite scores of generated validation images.
 
     Returns:
-        Offset and temperature; the latter at most 1000 standard deviations of the scores, where
-        they say nothing.
+        Offset and temperature; the latter at most 1000 standard deviations of the scores, reached
+        if they are uninformative.
 
     Raises:
         ValueError: if a class has no image.

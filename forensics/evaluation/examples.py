@@ -1,4 +1,4 @@
-"""Single images of a test: the most confident errors, and the features of some."""
+"""Example images of a test: the most confident errors, and features of some test images."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from forensics.data.datamodule import FaceData
 from forensics.scoring.scorer import Scorer
 
 MISTAKES = 8
-"""Images of each source on its sheet."""
+"""Number of images of each source on its sheet."""
 
 SHOWN = 100
-"""Images of each source in feature space."""
+"""Number of images of each source in feature space."""
 
 COMPONENTS = 50
 
 
 def mistakes(data: FaceData, scores: NDArray[np.floating]) -> dict[str, NDArray[np.uint8]]:
-    """The most confident errors among the tested images of each source, worst first, side by side.
+    """The most confident errors among the test images of each source, worst first, side by side.
 
     Args:
-        data: whose test part was scored.
-        scores: of the test part, in its order.
+        data: the data module whose test images were scored.
+        scores: scores of the test images, in their order.
 
     Returns:
-        By source ``(S, 8 S, 3)``, narrower for fewer images.
+        ``(S, 8 S, 3)`` by source, narrower for fewer images.
     """
     part = data.split.test
     sheets = {}
@@ -43,12 +43,12 @@ def mistakes(data: FaceData, scores: NDArray[np.floating]) -> dict[str, NDArray[
 def feature_space(
     data: FaceData, scorer: Scorer, seed: int
 ) -> tuple[NDArray[np.uint8], dict[str, list[Any]]] | None:
-    """Penultimate-layer features of some tested images.
+    """Penultimate-layer features of some test images.
 
     Args:
-        data: whose tested images, the first ones of each source.
+        data: the data module; the first test images of each source are used.
         scorer: the detector.
-        seed: of the randomised decomposition.
+        seed: seed of the randomised decomposition.
 
     Returns:
         The images, ``(n, S, S, 3)``, and columns source, path and features: the strongest

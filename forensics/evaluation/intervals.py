@@ -1,4 +1,4 @@
-"""95 % intervals over images, of proportions and of the AUROC."""
+"""95 % intervals over images for proportions and for the AUROC."""
 
 import math
 
@@ -22,7 +22,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def widened(value: float, count: int) -> tuple[float, float]:
-    """Wilson's interval of a share near ``value`` of ``count``: for those that have no width."""
+    """Wilson's interval of a share near ``value`` of ``count``, in place of one without width."""
     # 0.29 * 100 is a little less than 29.
     least, most = math.floor(value * count + 1e-9), math.ceil(value * count - 1e-9)
     return wilson(least, count)[0], wilson(most, count)[1]
@@ -31,7 +31,7 @@ def widened(value: float, count: int) -> tuple[float, float]:
 def placements(
     real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
 ) -> tuple[Floats, Floats]:
-    """Share of the other class that each image is on the right side of, ties counting half.
+    """Share of the other class that each image is ranked correctly against; ties count half.
 
     Args:
         real_logits: ``(n,)`` finite logits of real images, n > 0.
@@ -52,7 +52,7 @@ def placements(
 def delong_variance(by_class: tuple[Floats, Floats]) -> float:
     """Variance over images of a mean of placements, or of differences of them.
 
-    One image of a class tells nothing: its own variance is the largest a placement can have.
+    For a class with one image it is 0.25, the largest variance that a placement can have.
 
     Source: DeLong et al. 1988, equation 4.
     """
@@ -64,8 +64,8 @@ def auroc_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of the AUROC over images.
 
-    DeLong's on the logit scale, which keeps it inside of [0, 1]. Where the classes are ranked
-    perfectly, or all images tie, that has no width: then Wilson's, of the smaller class's count.
+    DeLong's on the logit scale, which keeps it inside [0, 1]. Where the classes are ranked
+    perfectly, or all images tie, that has no width; then Wilson's, with the smaller class's count.
 
     Args:
         real_logits: ``(n,)`` finite logits of real images, n > 0.

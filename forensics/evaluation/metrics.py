@@ -1,12 +1,12 @@
 """Metrics of one pair of a real and a generated source, with 95 % intervals.
 
-ACC, TPR and TNR are proportions, and theirs are Wilson's and, for ACC, Newcombe's way to combine
-two of those; AUROC's is DeLong's on the logit scale. A bootstrap would give them an interval of no
-width at 0 and at 100 %, just where detectors of generated images end up. Everything else has a
-percentile bootstrap over images, drawn within each class; a weighting of the images represents each
-resample, so that one vectorised function serves the sample itself and all its resamples.
+TPR and TNR have Wilson's intervals, ACC Newcombe's combination of the two, AUROC DeLong's on the
+logit scale: a bootstrap interval would have no width at 0 and at 100 %, values that detectors of
+generated images often reach. All other metrics have a percentile bootstrap over images, drawn
+within each class; each resample is a weighting of the images, so that one vectorised function
+computes a metric of the sample and of all its resamples.
 
-Here, as everywhere, real is the positive class; AP is the one metric of the generated class.
+Real is the positive class, as everywhere; AP is the only metric of the generated class.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from sklearn.metrics import roc_curve
 from forensics.evaluation.intervals import Floats, auroc_interval, widened, wilson
 
 AT_THRESHOLD = ("acc", "tpr", "tnr")
-"""Metrics of `at_threshold`, in the order of tables; those of `ranking` are `RANKING`."""
+"""Metrics of `at_threshold`, in the order of tables; `RANKING` lists those of `ranking`."""
 CALIBRATION_BINS = 15
 _RESAMPLES_AT_ONCE = 4_000_000
 
@@ -28,7 +28,7 @@ _RESAMPLES_AT_ONCE = 4_000_000
 def at_threshold(
     real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating], threshold: float
 ) -> dict[str, Any]:
-    """ACC, TPR and TNR when an image is called real from a logit of ``threshold`` on.
+    """ACC, TPR and TNR if an image is called real at a logit of ``threshold`` or above.
 
     Args:
         real_logits: ``(n,)`` finite logits of real images.
@@ -37,7 +37,7 @@ def at_threshold(
 
     Returns:
         ``acc``, ``tpr``, ``tnr``, and for each ``<name>_interval`` as ``[low, high]``, in [0, 1].
-        What no image is there for is None, with a ``<name>_reason``.
+        Metrics without images are None, with a ``<name>_reason``.
 
     Source of ACC's interval: Newcombe 1998, method 10, for a weighted sum of two proportions.
     """
@@ -67,14 +67,14 @@ def at_threshold(
 
 
 def undefined(name: str, reason: str) -> dict[str, Any]:
-    """A metric that is not defined, and why."""
+    """An undefined metric, with the reason."""
     return {name: None, f"{name}_interval": None, f"{name}_reason": reason}
 
 
 class _Ranked:
-    """Logits sorted from generated-looking to real-looking, to be weighted again and again.
+    """Ascending logits, to be weighted repeatedly.
 
-    Equal logits make one group, because no threshold parts them.
+    Equal logits are one group, because no threshold separates them.
     """
 
     def __init__(self, logits: Floats, labels: NDArray[np.bool_]) -> None:
@@ -83,7 +83,7 @@ class _Ranked:
         self._starts = np.flatnonzero(np.r_[True, np.diff(self.logits) > 0])
 
     def weighted(self, weights: Floats) -> "_Weighted":
-        """Weigh the images: ``(r, n)``, in sorted order, each row a weighting of all."""
+        """Apply weights ``(r, n)``, in sorted order, each row a weighting of all images."""
         real = np.add.reduceat(weights * self.labels, self._starts, axis=1)
         generated = np.add.reduceat(weights * ~self.labels, self._starts, axis=1)
         return _Weighted(self, weights, real.cumsum(axis=1), generated.cumsum(axis=1))
@@ -95,8 +95,8 @@ class _Weighted(NamedTuple):
     Attributes:
         ranked: the logits.
         weights: ``(r, n)``, in sorted order.
-        real: ``(r, groups)`` weight of reals in each group and all groups before it.
-        generated: the same of generated images.
+        real: ``(r, groups)`` weight of real images in each group and all groups before it.
+        generated: the same for generated images.
     """
 
     ranked: _Ranked
@@ -106,7 +106,7 @@ class _Weighted(NamedTuple):
 
 
 def _auroc(images: _Weighted) -> Floats:
-    """Chance that a real scores above a generated image, ties counting half; ``(r,)``."""
+    """Probability that a real image scores above a generated one; ties count half; ``(r,)``."""
     _, _, real, generated = images
     before = np.pad(generated, ((0, 0), (1, 0)))[:, :-1]
     in_group = np.diff(real, axis=1, prepend=0)
@@ -124,11 +124,9 @@ def _ap_generated(images: _Weighted) -> Floats:
 
 
 def _eer(images: _Weighted) -> Floats:
-    """Error rate at the point of the ROC curve, drawn straight between its corners, where as
-    large a share of the reals as of the generated is called wrongly; ``(r,)``.
-    """  # noqa: D205
+    """Equal error rate, by linear interpolation of the ROC curve; ``(r,)``."""
     _, _, real, generated = images
-    # A threshold just above a group calls all up to it generated.
+    # At a threshold just above a group, this group and all below it are called generated.
     missed_real = np.pad(real / real[:, -1:], ((0, 0), (1, 0)))
     missed_generated = 1 - np.pad(generated / generated[:, -1:], ((0, 0), (1, 0)))
     gap = missed_real - missed_generated  # rises from -1 to 1
@@ -141,12 +139,12 @@ def _eer(images: _Weighted) -> Floats:
 def _ece(images: _Weighted) -> Floats:
     """Expected calibration error of the probability of real, 15 equal bins; ``(r,)``.
 
-    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, of the positive class's probability.
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, for the positive class's probability.
     """
     ranked, weights, _, _ = images
     probabilities = expit(ranked.logits)
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    # The bins of sorted logits are sorted: each is one stretch.
+    # The bins of sorted logits are sorted: each is a contiguous range.
     starts = np.flatnonzero(np.r_[True, np.diff(bins) > 0])
     gaps = np.add.reduceat(weights * (probabilities - ranked.labels), starts, axis=1)
     return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
@@ -196,14 +194,14 @@ def ranking(
     Args:
         real_logits: ``(n,)`` finite logits of real images.
         generated_logits: ``(m,)`` finite logits of generated images.
-        seed: decides the resamples; the same seed resamples the same images.
-        resamples: how many.
+        seed: decides the resamples.
+        resamples: number of bootstrap resamples.
 
     Returns:
         ``auroc``, ``ap_generated``, ``eer``, ``ece``, and for each ``<name>_interval`` as
-        ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing. Those
-        of AUROC are `auroc_interval`'s, the others a bootstrap's or, where no resample differs,
-        as wide as a share's in the smaller class.
+        ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing. The
+        interval of AUROC is `auroc_interval`'s, the others are the bootstrap's or, if all
+        resamples are equal, Wilson's for the same share of the smaller class.
     """
     n, m = len(real_logits), len(generated_logits)
     if n == 0 or m == 0:
@@ -220,7 +218,7 @@ def ranking(
         for of_class in (ranked.labels, ~ranked.labels):
             places = np.flatnonzero(of_class)
             for row in weights:
-                # How often each of a class's images is drawn; a multinomial is much slower.
+                # Number of times each image of the class is drawn; a multinomial is much slower.
                 drawn = generator.integers(0, len(places), len(places))
                 row[places] = np.bincount(drawn, minlength=len(places))
         resample = ranked.weighted(weights)
@@ -242,9 +240,9 @@ def ranking(
 def oracle_threshold(
     real_logits: NDArray[np.floating], generated_logits: NDArray[np.floating]
 ) -> float:
-    """The threshold of the greatest TPR + TNR on the very images it is used on.
+    """The threshold with the greatest TPR + TNR on the evaluated images themselves.
 
-    No detector reaches in use what it shows here: it is what a perfect choice would give.
+    An upper bound: no threshold chosen without the test images can do better on this sum.
 
     Args:
         real_logits: ``(n,)`` finite logits of real images, n > 0.
@@ -254,7 +252,7 @@ def oracle_threshold(
     called_real, found, thresholds = roc_curve(
         np.arange(len(logits)) < len(real_logits), logits, drop_intermediate=False
     )
-    # Its first point calls nothing real; the last of the best ones calls most real.
+    # At the first point no image is called real; of equally good points the last one is taken.
     best = len(thresholds) - 1 - np.argmax((found - called_real)[::-1])
     above_all = np.nextafter(logits.max(), np.inf, dtype=logits.dtype)
     return float(above_all if best == 0 else thresholds[best])
@@ -266,17 +264,17 @@ def reliability(
     """Reliability of probabilities, in the bins of the calibration error.
 
     Returns:
-        Of each bin that holds an image: ``probability``, the mean probability of real;
-        ``share_real``; and ``n``.
+        For each bin with an image: ``probability``, the mean probability of real; ``share_real``;
+        and ``n``.
     """
     probabilities = expit(np.concatenate([real_logits, generated_logits]))
     labels = np.arange(len(probabilities)) < len(real_logits)
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [
         {
-            "probability": float(probabilities[bins == one].mean()),
-            "share_real": float(labels[bins == one].mean()),
-            "n": int((bins == one).sum()),
+            "probability": float(probabilities[bins == number].mean()),
+            "share_real": float(labels[bins == number].mean()),
+            "n": int((bins == number).sum()),
         }
-        for one in np.unique(bins)
+        for number in np.unique(bins)
     ]

@@ -1,4 +1,4 @@
-"""Scores, thresholds and metrics, as ``result.json`` has them."""
+"""Scores, thresholds and metrics of a run, in the form of ``result.json``."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,22 +27,22 @@ from forensics.images.spectra import nearest, profiles
 from forensics.scoring.scorer import Scorer
 
 PROFILED_IMAGES = 1000
-"""At most so many of a source: their mean and spread hardly change with more."""
+"""Maximum number of images of a source: with more, mean and standard deviation hardly change."""
 UNLIKE_SHARE = 0.01
-"""Share of the validation images whose spectra count as unlike those of training."""
+"""Share of the validation images whose spectra count as unlike those of the training images."""
 
 Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
-"""From an image, ``(S, S, 3)``, and its row in its source to an image."""
+"""Maps an image, ``(S, S, 3)``, and its row in its source to an image."""
 
 
 class SourceScores(NamedTuple):
-    """Scores of the tested images of one source.
+    """Scores of the scored images of one source.
 
     Attributes:
-        name: the source's.
-        real: whether they are real.
+        name: the source's name.
+        real: whether its images are real.
         seen: whether the detector was trained on the source.
-        scores: ``(n,)`` finite, one an image.
+        scores: ``(n,)`` finite, one per image.
     """
 
     name: str
@@ -58,14 +58,14 @@ def score_part(
     label: str,
     change: Change = lambda image, row: image,
 ) -> NDArray[np.float32]:
-    """Score some images of some sources.
+    """Score the images of one part.
 
     Args:
         scorer: the detector.
         sources: the sources of ``part``.
-        part: which of their images.
-        label: of the progress.
-        change: what is done to each image before.
+        part: the images to score.
+        label: label of the progress bar.
+        change: applied to each image before scoring.
 
     Returns:
         ``(n,)``, in the order of ``part``.
@@ -103,20 +103,20 @@ def score_perturbed(
     match: Match,
     filter_: ResizeFilter,
 ) -> dict[tuple[str, float], NDArray[np.float32]]:
-    """Score some images again under each perturbation, at each of its strengths.
+    """Score the images of one part under each perturbation, at each of its strengths.
 
     Args:
         scorer: the detector.
         sources: the sources of ``part``.
-        part: which of their images.
-        label: of the progress.
-        perturbations: as `forensics.images.perturbations.chosen` takes them.
-        seed: of what is drawn.
-        match: the handling of all images, repeated after the perturbation.
-        filter_: of that handling.
+        part: the images to score.
+        label: label of the progress bar.
+        perturbations: entries of `forensics.images.perturbations.chosen`.
+        seed: seed of the perturbations' random draws.
+        match: the processing of all images, repeated after the perturbation.
+        filter_: resize filter of ``match``.
 
     Returns:
-        As `score_part`, by perturbation and strength.
+        Scores as of `score_part`, by perturbation and strength.
     """
     return {
         (name, strength): score_part(
@@ -152,10 +152,10 @@ def score_columns(
 
     Args:
         sources: the sources of ``part``.
-        real: names of those that are real.
+        real: names of the real sources.
         split: the part's name.
-        part: which images were scored.
-        scores: theirs.
+        part: the scored images.
+        scores: their scores, in the order of ``part``.
     """
     owners = [sources[position] for position in part.source]
     return {
@@ -171,7 +171,7 @@ def by_source(
     sources: Sequence[Source], real: Collection[str], seen: Collection[str], part: Part,
     scores: NDArray[np.floating],
 ) -> list[SourceScores]:  # fmt: skip
-    """The scores of a part by their sources, those it has; arguments as in `score_columns`."""
+    """The scores of a part by source, without empty sources; arguments as in `score_columns`."""
     return [
         SourceScores(sources[position].name, sources[position].name in real,
                      sources[position].name in seen, scores[part.source == position])
@@ -182,16 +182,17 @@ def by_source(
 def calibrate(
     real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating], *, centred: bool
 ) -> Calibration:
-    """Fit what turns scores into verdicts and probabilities to validation images alone.
+    """Fit thresholds and probabilities to the scores of validation images.
 
     Args:
-        real_scores: ``(n,)`` of real validation images.
-        generated_scores: ``(m,)`` of generated ones; without any there are no probabilities.
-        centred: the scores are logits, whose offset is 0.
+        real_scores: ``(n,)`` scores of real validation images.
+        generated_scores: ``(m,)`` scores of generated validation images; if empty, there are no
+            probabilities.
+        centred: whether the scores are logits, whose offset is 0.
 
     Returns:
-        Thresholds by name: ``0.5``, where the probability is, if there is one, and
-        ``source_<false-positive rate on validation real images>``.
+        The calibration, with thresholds by name: ``0.5``, the score of probability 0.5, if there
+        are probabilities, and ``source_<false-positive rate on validation real images>``.
     """
     thresholds = {
         f"source_{rate}": source_threshold(real_scores, rate) for rate in FALSE_POSITIVE_RATES
@@ -209,16 +210,16 @@ def calibrate(
 def against_chance(
     real_scores: NDArray[np.floating], generated_scores: NDArray[np.floating]
 ) -> dict[str, Any]:
-    """AUROC on the validation images: if no better than chance, nothing was learnt.
+    """AUROC on the validation images, and whether it is no better than chance.
 
     Args:
-        real_scores: ``(n,)`` of real validation images.
-        generated_scores: ``(m,)`` of generated ones.
+        real_scores: ``(n,)`` scores of real validation images.
+        generated_scores: ``(m,)`` scores of generated validation images.
 
     Returns:
         ``auroc`` of all real against all generated validation images; ``interval``, its 95 %
-        interval over images; ``chance``, whether that reaches down to 0.5. All None with a
-        ``reason`` where a class is missing.
+        interval over images; ``chance``, whether its lower bound is at most 0.5. All None, with a
+        ``reason``, where a class is missing.
     """
     if len(real_scores) == 0 or len(generated_scores) == 0:
         missing = "real" if len(real_scores) == 0 else "generated"
@@ -230,15 +231,15 @@ def against_chance(
 
 
 def rates(scored: Sequence[SourceScores], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """How validation images are called, all real ones together and each generator alone.
+    """TPR of all real validation images together, and TNR and AUROC of each generator.
 
     Args:
-        scored: the validation images.
-        thresholds: by name.
+        scored: scores of the validation images.
+        thresholds: thresholds by name.
 
     Returns:
         ``tpr`` at each threshold, and ``generators``: by name ``seen``, ``n``, ``auroc`` against
-        the real ones, its ``interval`` and ``tnr`` at each threshold.
+        the real images, its ``interval`` and ``tnr`` at each threshold.
     """
     reals = np.concatenate([source.scores for source in scored if source.real])
     generators = {
@@ -263,12 +264,11 @@ def rates(scored: Sequence[SourceScores], thresholds: Mapping[str, float]) -> di
 
 
 def training_spectra(data: FaceData) -> SpectrumGuard:
-    """Spectra of the training images, to recognise images unlike them.
+    """Spectra of the training images, to recognise images with dissimilar spectra.
 
     Returns:
-        By source that was trained on, ``mean`` and ``std`` of the radial profiles of some training
-        images; then the distance, as `forensics.images.spectra.nearest` has it, that one
-        validation image in a hundred exceeds.
+        ``mean`` and ``std`` of the radial profiles of training images, by training source, and
+        the distance, by `forensics.images.spectra.nearest`, that 1 % of validation images exceed.
     """
     spectra: dict[str, dict[str, list[float]]] = {}
     for position, source in enumerate(data.sources):
@@ -292,21 +292,22 @@ def measure(
     seed: int,
     unpaired: Collection[str] = (),
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """All metrics of some tested sources.
+    """All metrics of the tested sources.
 
     Args:
-        scored: real and generated ones, in any number.
-        calibration: thresholds, and the probabilities whose own calibration is measured.
-        seed: of the bootstrap.
+        scored: any number of real and generated sources.
+        calibration: thresholds, and the probabilities whose calibration error is measured.
+        seed: seed of the bootstrap.
         unpaired: real sources that are in no pair.
 
     Returns:
-        A list of every source and one of every pair of a real and a generated one.
+        A list with one entry per source, and one with an entry per pair of a real source and a
+        generator.
     """
     none = np.empty(0, np.float32)
 
     def scaled(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        # In float64, where the division keeps every order that float32 had.
+        # In float64, where the division preserves the order of float32 scores.
         offset, temperature = calibration.offset or 0.0, calibration.temperature or 1.0
         return (scores.astype(np.float64) - offset) / temperature
 
@@ -329,7 +330,7 @@ def measure(
             row |= {f"{rate}_at_{name}_interval": at[f"{rate}_interval"]}
         sources.append(row)
     pairs = []
-    for real in (one for one in scored if one.real and one.name not in unpaired):
+    for real in (source for source in scored if source.real and source.name not in unpaired):
         for generator in (source for source in scored if not source.real):
             ranks = ranking(scaled(real.scores), scaled(generator.scores), seed)
             if calibration.temperature is None:

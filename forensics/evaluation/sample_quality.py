@@ -1,8 +1,8 @@
 """Quality and variety of a generator's images.
 
-Everything here works on rows as `forensics.data.sources` holds them, ``(n, S, S, 3)`` uint8, and
-needs no network. A generator whose images a logistic model can tell by their colours or their
-border teaches a detector nothing but that: see `shortcuts` before training on them.
+All functions take rows as of `forensics.data.sources`, ``(n, S, S, 3)`` uint8, and need no internet
+access. If a logistic model can identify a generator's images by their colours or their border, a
+detector may learn only that: see the shortcut probes before training on them.
 """
 
 import warnings
@@ -30,8 +30,8 @@ from forensics.generators.collapse import (
 )
 
 COMPARED = 1000
-"""Images of each set that `quality` compares, where there are so many: a minute's work on two
-cores, and one count for all generators, because some measures depend on it."""
+"""Maximum number of images of each set that `quality` compares: about a minute on two cores. The
+same for all generators, because some measures depend on it."""
 
 SMALLEST_LEVEL = 16
 PATCH = 7
@@ -43,13 +43,13 @@ INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
 class Nearest(NamedTuple):
-    """The nearest training image of some images, by `nearest_neighbours`.
+    """Nearest training images of generated images, by `nearest_neighbours`.
 
     Attributes:
-        generated: ``(k,)`` rows of the generated images that were looked up.
-        training: ``(k,)`` row of each one's nearest training image.
-        distances: ``(k,)`` in grey levels.
-        real_distances: ``(m,)`` from some training images to the nearest other one.
+        generated: ``(k,)`` rows of the queried generated images.
+        training: ``(k,)`` row of the nearest training image of each.
+        distances: ``(k,)`` distance between the two, in grey levels.
+        real_distances: ``(m,)`` distance of a training image to the nearest other one.
     """
 
     generated: NDArray[np.int64]
@@ -59,21 +59,21 @@ class Nearest(NamedTuple):
 
 
 def quality(real: Images, generated: Images, seed: int) -> dict[str, Any]:
-    """All measures of a generator, ready for JSON.
+    """All quality measures of a generator, ready for JSON.
 
     Args:
-        real: ``(n, S, S, 3)`` uint8, all the images the generator was trained on.
+        real: ``(n, S, S, 3)`` uint8, all images that the generator was trained on.
         generated: ``(m, S, S, 3)`` uint8.
-        seed: decides which images are compared and every draw of the measures.
+        seed: decides which images are compared, and every draw of the measures.
 
     Returns:
-        Counts and measures; ``n`` of each set, drawn at random, are compared. ``<measure>_real``
-        is the same measure between or of reals alone, what a perfect generator would reach. A
-        measure that is not defined is None with a ``<measure>_reason``. ``collapsed`` is None for
-        a generator that is not.
+        Counts and measures; ``n`` images of each set, drawn at random, are compared.
+        ``<measure>_real`` is the same measure for real images alone, the value of a perfect
+        generator. An undefined measure is None, with a ``<measure>_reason``. ``collapsed`` is None
+        if the generator has not collapsed.
 
     Raises:
-        ValueError: if the two have not the same S.
+        ValueError: if the sizes S differ.
     """
     if real.shape[1:] != generated.shape[1:]:
         raise ValueError(f"real images are {real.shape[1:]}, generated {generated.shape[1:]}")
@@ -116,16 +116,16 @@ def quality(real: Images, generated: Images, seed: int) -> dict[str, Any]:
 def sliced_wasserstein(real: Images, generated: Images, seed: int) -> dict[str, float]:
     """Distance between the patches of two sets at each level of a Laplacian pyramid.
 
-    The smaller the level, the larger the structures it compares: ``16`` is about the layout of a
-    face, the finest about edges and noise. Two sets of the same distribution do not reach 0, and
-    come the nearer the more images there are: compare figures of equal counts only. Brightness and
-    contrast of a complete set do not count.
+    The smaller the level, the larger the compared structures: level ``16`` compares the layout of
+    faces, the finest level edges and noise. For two sets of the same distribution it is above 0
+    and falls with the number of images: compare figures of equal counts only. It is invariant to
+    the brightness and contrast of a complete set.
 
     Args:
         real: ``(n, S, S, 3)`` uint8.
-        generated: as many of the same size.
-        seed: decides patches and directions. Both sets are cut at the same places, so that a set
-            has distance 0 from itself.
+        generated: ``(n, S, S, 3)`` uint8.
+        seed: decides patches and directions. Patches of both sets have the same positions, so that
+            a set has distance 0 to itself.
 
     Returns:
         1000 times the distance by side of the level in pixels, such as ``"128"``, and ``"mean"``.
@@ -136,9 +136,9 @@ def sliced_wasserstein(real: Images, generated: Images, seed: int) -> dict[str, 
 
     Source: arXiv 1710.10196 (PGGAN), section 5: 128 patches of 7x7x3 an image, each channel of a
     set's patches brought to mean 0 and standard deviation 1. The paper does not count the
-    directions; 512 are the official code's (4 times 128), as are 16 px for the last level and
-    reflected borders. The paper takes 16,384 images of each set. Where S halves to an odd number
-    the pyramid ends there: ours.
+    directions; 512 is the official code's number (4 times 128), as are 16 px for the last level
+    and reflected borders. The paper takes 16,384 images of each set. Ending the pyramid at an odd
+    side is our choice.
     """
     if len(real) != len(generated):
         raise ValueError(f"{len(real)} real images against {len(generated)} generated")
@@ -181,21 +181,22 @@ def _normalised(patches: Floats) -> Floats:
 def _sliced_distance(first: Floats, second: Floats, directions: Floats) -> float:
     """Mean over directions of the Wasserstein-1 distance of two equally large projected sets."""
     distances = []
-    for some in np.array_split(directions, 8):  # all at once would take a gigabyte
-        projected = [np.sort(some @ patches.T, axis=1) for patches in (first, second)]
+    for chunk in np.array_split(directions, 8):  # all at once would take a gigabyte
+        projected = [np.sort(chunk @ patches.T, axis=1) for patches in (first, second)]
         distances.append(np.abs(projected[0] - projected[1]).mean(axis=1, dtype=np.float64))
     return float(np.concatenate(distances).mean())
 
 
 def laplacian_pyramid(images: Floats) -> list[Floats]:
-    """Split images into bands of frequencies, each half as large as the one before.
+    """Split images into frequency bands, each half as large as the one before.
 
     Args:
         images: ``(n, C, S, S)``.
 
     Returns:
         Bands of side S, S / 2 and so on, while the side is even and its half at least 16. The
-        last is what is left, so that `enlarge` and add, from the last on, gives the images back.
+        last is the low-pass residual: repeatedly applying `enlarge` and adding the next finer
+        band, from the last on, restores the images.
 
     Source: Burt and Adelson 1983, with the kernel (1, 4, 6, 4, 1) / 16 in each direction.
     """
@@ -208,13 +209,13 @@ def laplacian_pyramid(images: Floats) -> list[Floats]:
 
 
 def enlarge(images: Floats) -> Floats:
-    """Twice as large, ``(n, C, S, S)`` to ``(n, C, 2S, 2S)``, smoothly."""
-    # Before it is smoothed, every other row of the larger image is 0, hence the 2.
+    """Upsample smoothly by 2, ``(n, C, S, S)`` to ``(n, C, 2S, 2S)``."""
+    # Before smoothing, every other row of the larger image is 0, hence the factor 2.
     return _both_ways(images, 2 * _smoothing(2 * images.shape[2])[:, ::2])
 
 
 def _both_ways(images: Floats, matrix: Floats) -> Floats:
-    """Multiply with a matrix along columns, then along rows: faster here than convolving."""
+    """Multiply by a matrix along columns, then along rows: faster here than convolution."""
     along_columns = np.tensordot(images, matrix, axes=(2, 1))
     return np.asarray(np.tensordot(along_columns, matrix, axes=(2, 1)))
 
@@ -229,18 +230,18 @@ def _smoothing(side: int) -> Floats:
 def nearest_neighbours(
     generated: Images, training: Images, seed: int, queries: int = 500
 ) -> Nearest:
-    """Look for copies of training images among generated ones.
+    """Search for copies of training images among generated images.
 
-    The distance is the root mean square difference, in grey levels, of 32x32 thumbnails. How
-    near is near is told by the training images themselves: as a rule, one that was held out would
-    be as far from the rest as each is from the nearest other.
+    The distance is the root mean square difference, in grey levels, of 32x32 thumbnails. The
+    distances between training images are the reference: a held-out real image is typically as far
+    from the training images as each of them is from its nearest neighbour.
 
     Args:
         generated: ``(n, S, S, 3)`` uint8.
-        training: ``(m, S, S, 3)`` uint8, all that the generator was trained on; may be a map of a
-            file, of which thumbnails, 12 KB an image, are kept in memory.
-        seed: decides which images are looked up.
-        queries: at most so many of each set.
+        training: ``(m, S, S, 3)`` uint8, all images that the generator was trained on; may be a
+            memory map: only thumbnails, 12 KB per image, are kept in memory.
+        seed: decides the queried images.
+        queries: maximum number of queried images of each set.
 
     Raises:
         Undefined: with no generated or fewer than two training images.
@@ -256,10 +257,10 @@ def nearest_neighbours(
     search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(of_training)
     looked_up = np.concatenate([thumbnails(generated, NEIGHBOUR_SIDE, rows), of_training[reals]])
     first, second = search.kneighbors(looked_up, return_distance=False).T
-    # A training image is its own neighbour; a generated one is none of them.
+    # A training image is its own nearest neighbour; a generated one is not in the set.
     itself = np.r_[np.full(len(rows), -1), reals]
     nearest = np.where(first == itself, second, first)
-    # Measured again: the products the search is made of leave a copy a distance that is not 0.
+    # Recomputed: the search uses scalar products, in which copies have a distance other than 0.
     difference = (looked_up - of_training[nearest]).astype(np.float64)
     distances = np.sqrt((difference**2).mean(axis=1))
     k = len(rows)
@@ -267,12 +268,12 @@ def nearest_neighbours(
 
 
 def _summary(found: Nearest) -> dict[str, Any]:
-    """Summary of nearest neighbours, as `quality` reports it.
+    """Summary of nearest neighbours for `quality`.
 
     ``ratio`` of the median distances is about 1 for new images like the real ones;
     ``nearer_than_1_percent_of_reals`` is the share of generated images nearer to a training image
-    than all but 1 % of those are to each other: 0.01 where nothing is copied. Near duplicates in
-    the training set, a hundredth of it or more, make that share blind to all but close copies.
+    than the 1 % quantile of distances between training images: 0.01 where nothing is copied. If
+    1 % or more of the training images have near-duplicates, it only detects close copies.
     """
     median, real_median = np.median(found.distances), np.median(found.real_distances)
     ratio: dict[str, Any] = {"ratio": None, "ratio_reason": "most training images are duplicates"}
@@ -302,8 +303,8 @@ def _summary(found: Nearest) -> dict[str, Any]:
 def frechet(real: Images, generated: Images, seed: int) -> dict[str, float]:
     """FID and KID, by torchmetrics, if Inception's weights are on the machine.
 
-    Nothing is ever downloaded: the weights are looked for where torch-fidelity would keep them.
-    FID falls with the number of images: compare figures of equal counts only. KID does not.
+    Nothing is downloaded: the weights are expected in torch-fidelity's cache folder. FID falls
+    with the number of images: compare figures of equal counts only. KID is unbiased.
 
     Args:
         real: ``(n, S, S, 3)`` uint8.
@@ -311,7 +312,8 @@ def frechet(real: Images, generated: Images, seed: int) -> dict[str, float]:
         seed: decides KID's subsets.
 
     Returns:
-        ``fid``, ``kid`` and ``kid_std``, the spread over 100 subsets of 1,000 images, or of all.
+        ``fid``, ``kid`` and ``kid_std``, the standard deviation over 100 subsets of up to 1,000
+        images.
 
     Raises:
         Undefined: if torch-fidelity or the weights are missing, or with fewer than two images.
@@ -333,9 +335,9 @@ def frechet(real: Images, generated: Images, seed: int) -> dict[str, float]:
         ]
     width, fewest = features[0].shape[1], min(len(real), len(generated))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that KID keeps all features in memory
+        warnings.simplefilter("ignore", UserWarning)  # KID warns of its memory use
         torch.manual_seed(seed)
-        # What they take for images are features, or each would compute its own.
+        # Their inputs are precomputed features; otherwise each metric would compute its own.
         fid = FrechetInceptionDistance(feature=nn.Identity(), input_img_size=(1, 1, width))
         kid = KernelInceptionDistance(feature=nn.Identity(), subset_size=min(1000, fewest))
         for metric in (fid, kid):
@@ -346,5 +348,5 @@ def frechet(real: Images, generated: Images, seed: int) -> dict[str, float]:
 
 
 def _inception(weights: Path) -> nn.Module:
-    """The network, ``(B, 3, H, W)`` uint8 to ``(B, 2048)``; with a path it downloads nothing."""
+    """Inception, ``(B, 3, H, W)`` uint8 to ``(B, 2048)``; with a path it downloads nothing."""
     return NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))

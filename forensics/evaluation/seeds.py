@@ -1,8 +1,8 @@
-"""Several runs together: means over seeds, and differences between variants.
+"""Statistics over several runs: means over seeds, and differences between variants.
 
-All runs compared are scored on the same images, so two sources of chance are kept apart: which
-images were drawn (intervals over images, of these very detectors) and which seed a detector was
-trained with (the spread over seeds and, from `MIN_SEEDS` on, Student's t for differences).
+All compared runs are scored on the same images, and two sources of variation are kept separate:
+the sample of images (intervals over images, for these particular detectors) and the training seed
+(the range over seeds and, from `MIN_SEEDS` seeds on, Student's t for differences).
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ from forensics.evaluation.intervals import (
 from forensics.evaluation.metrics import AT_THRESHOLD, at_threshold
 
 METRICS = (*AT_THRESHOLD, "auroc")
-"""Metrics that are compared over seeds."""
+"""Metrics compared over seeds."""
 
 MIN_SEEDS = 5
-"""With fewer, Student's interval is many times wider than what the seeds show."""
+"""With fewer seeds, Student's interval is many times wider than the range over seeds."""
 
 
 class PairScores(NamedTuple):
@@ -34,7 +34,7 @@ class PairScores(NamedTuple):
     Attributes:
         real: ``(seeds, n)`` logits.
         generated: ``(seeds, m)`` logits.
-        thresholds: ``(seeds,)`` logits from which on an image is called real.
+        thresholds: ``(seeds,)`` logits; an image is called real at or above them.
     """
 
     real: Floats
@@ -50,9 +50,9 @@ def over_seeds(pair: PairScores, metric: str) -> dict[str, Any]:
         metric: one of `METRICS`.
 
     Returns:
-        ``mean``; ``low`` and ``high``, the means of the seeds' own 95 % intervals over images, as
-        `forensics.evaluation.metrics` has them: at least as wide as the mean's own, and never
-        without width; ``by_seed``; ``std`` over seeds, None with one seed.
+        ``mean``; ``low`` and ``high``, the means of the seeds' own 95 % intervals over images of
+        `forensics.evaluation.metrics`: at least as wide as an interval of the mean, and never of
+        zero width; ``by_seed``; ``std`` over seeds, None with one seed.
     """
     found = np.array([_of_seed(*seed, metric) for seed in zip(*pair, strict=True)])
     mean, low, high = found.mean(axis=0).tolist()
@@ -81,9 +81,9 @@ class _Means(NamedTuple):
     """A metric as the weighted mean of two classes' means.
 
     Attributes:
-        real: of each real image, ``(seeds, n)``.
-        generated: of each generated one, ``(seeds, m)``.
-        weights: of the classes, ``(2,)``.
+        real: ``(seeds, n)``, one value per real image.
+        generated: ``(seeds, m)``, one value per generated image.
+        weights: ``(2,)``, weights of the classes.
     """
 
     real: Floats
@@ -110,15 +110,15 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
 
     Args:
         first: scores of one variant.
-        second: of another, on the same images, with the same seeds, in the same order.
+        second: scores of another variant for the same images and seeds, in the same order.
         metric: one of `METRICS`.
 
     Returns:
         ``difference``, the mean over seeds; ``low`` and ``high``, its 95 % interval over images,
-        for these very detectors; ``lowest_seed`` and ``highest_seed``; ``seeds_low`` and
+        for these particular detectors; ``lowest_seed`` and ``highest_seed``; ``seeds_low`` and
         ``seeds_high``, Student's 95 % interval over seeds, for detectors trained with any seed;
-        ``p``, two-sided, of the paired t-test over seeds. The last three are None with a
-        ``p_reason`` where seeds cannot tell.
+        ``p``, two-sided, of the paired t-test over seeds. The last three are None, with a
+        ``p_reason``, for too few or equal seeds.
     """
     before, after = _means(first, metric), _means(second, metric)
     changes = after._replace(
@@ -139,7 +139,7 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
     }
     if len(by_seed) < MIN_SEEDS:
         return result | {"p_reason": f"fewer than {MIN_SEEDS} seeds"}
-    if np.ptp(by_seed) < 1e-12:  # what is left is rounding
+    if np.ptp(by_seed) < 1e-12:  # equal up to rounding
         return result | {"p_reason": "the difference is the same for every seed"}
     test = ttest_1samp(by_seed, 0)
     within = test.confidence_interval(0.95)
@@ -154,8 +154,8 @@ def _interval(changes: _Means, *, smooth: bool) -> tuple[float, float]:
     """The 95 % interval over images of a difference's mean over seeds, within [-1, 1].
 
     Sources: DeLong et al. 1988 for AUROC, whose values are ``smooth``; Bonett and Price 2012 for
-    paired proportions: one image more changes in either direction, so that no change of any image
-    is not taken for certain.
+    paired proportions: one image is added for each direction of change, so that the interval has
+    width even if no image changes.
     """
     by_class = changes.real.mean(0), changes.generated.mean(0)
     if smooth:
@@ -173,10 +173,10 @@ def _interval(changes: _Means, *, smooth: bool) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are, so that together they err in 5 % of families.
+    """P-values with Holm's correction, which controls the family-wise error rate.
 
     Args:
-        p_values: of one family of tests, in any order.
+        p_values: p-values of one family of tests, in any order.
 
     Source: Holm 1979.
     """

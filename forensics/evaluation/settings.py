@@ -11,18 +11,17 @@ from forensics.images.perturbations import chosen
 
 @dataclass
 class EvaluateSettings:
-    """Everything ``evaluate.py`` can be told.
+    """All settings of ``evaluate.py``.
 
     Attributes:
         detector: a run's folder or a ``detector.safetensors``, or a list of them.
-        dataset: what to test on; either class may be empty. Size, filter, match and least side
-            are the detector's own.
-        perturb: what is done to the images in further tests, of
-            `forensics.images.perturbations.chosen`.
-        plugin: a module that brings further detectors, see `forensics.detectors.plugins`.
-        name: of the folder below ``outputs``.
+        dataset: the tested sources; either class may be empty. Size, filter, match and minimum
+            side are the detector's own.
+        perturb: perturbations of further tests, see `forensics.images.perturbations.chosen`.
+        plugin: a module with further detectors, see `forensics.detectors.plugins`.
+        name: name of the folder below ``outputs``.
         seed: >= 0; decides bootstrap and noise.
-        cache_dir: where prepared images are kept; may be shared by any number of runs.
+        cache_dir: folder of prepared images; may be shared by any number of runs.
     """
 
     detector: Any
@@ -37,14 +36,14 @@ class EvaluateSettings:
         """Refuse settings out of range."""
         checks.at_least(self, seed=0)
         checks.run_name(self.name)
-        chosen(self.perturb)  # refuses others
+        chosen(self.perturb)  # refuses unknown entries
         if not self.detectors:
             raise UserError("detector is empty: name a run's folder with detector=FOLDER.")
         for key in ("unseen_real", "validate_on", "paired"):
             if getattr(self.dataset, key):
                 raise UserError(
-                    f"dataset.{key} is of training: name what is to be tested in dataset.real and "
-                    "dataset.generators.",
+                    f"dataset.{key} applies to training only: name the sources to test in "
+                    "dataset.real and dataset.generators.",
                     key=f"dataset.{key}",
                 )
         if not (self.dataset.real or self.dataset.generators):
@@ -56,4 +55,4 @@ class EvaluateSettings:
     def detectors(self) -> list[str]:
         """``detector`` as a list."""
         listed = self.detector if isinstance(self.detector, list) else [self.detector]
-        return [str(one) for one in listed]
+        return [str(path) for path in listed]

@@ -1,4 +1,4 @@
-"""Networks that make images, one file each, with how each is trained."""
+"""Generators: networks that make images, with their training; one file each."""
 
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class GeneratorSettings(Protocol):
     """Interface of the settings of every generator."""
 
     def build(self, image_size: int) -> Gan | HubPggan | Resynthesis:
-        """Make what generates ``(B, 3, H, W)`` images, H = W = ``image_size``."""
+        """Make the generator of ``(B, 3, H, W)`` images, H = W = ``image_size``."""
         ...
 
 
@@ -30,11 +30,11 @@ GENERATORS: dict[str, type] = {
     "hub_pggan": HubPgganSettings,
     "resynthesis": ResynthesisSettings,
 }
-"""The options of ``conf/generator`` and their settings; add one's own before training."""
+"""The options of ``conf/generator`` and their settings."""
 
 
 def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
-    """A section for the network."""
+    """Upgrade format 1: move the network's metadata into a section."""
     sections = {"name": "model", "settings": "model_settings", "image_size": "image_size"}
     network = {name: content[key] for name, key in sections.items()}
     rest = {key: value for key, value in content.items() if key not in sections.values()}
@@ -42,4 +42,4 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
 
 
 UPGRADES: dict[int, Upgrade] = {1: _from_1}
-"""By format, how a generator file of it becomes one of the next."""
+"""Functions that upgrade a generator file to the next format, by the file's format."""

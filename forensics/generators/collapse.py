@@ -1,4 +1,4 @@
-"""Whether a generator makes different images, by their similarity in pairs."""
+"""Detection of mode collapse, by the similarity of pairs of generated images."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ _BLOCK = 64
 
 
 class Undefined(ValueError):
-    """A measure has no value for these images; the text says why."""
+    """A measure is undefined for these images; the text gives the reason."""
 
 
 def ms_ssim_pairs(
@@ -31,23 +31,23 @@ def ms_ssim_pairs(
 ) -> float:
     """Mean MS-SSIM of random pairs of a set: the higher, the less varied the set.
 
-    To be read beside the same of the reals: more than theirs means lost variety. Figures of
-    different S are not comparable.
+    Compare it with that of real images: a higher value means lost variety. Figures of different S
+    are not comparable.
 
     Args:
         images: ``(n, S, S, 3)`` uint8, or float in grey levels.
         seed: decides the pairs; no image is in two of them.
-        pairs: at most so many.
+        pairs: maximum number of pairs.
 
     Returns:
-        0 to 1; 1 if all images are the same.
+        0 to 1; 1 if all images are equal.
 
     Raises:
         Undefined: with fewer than two images, or if S is below 8.
 
     Source: arXiv 1610.09585 (Odena), section 4.2; arXiv 1710.10196, section 5. Five scales with
-    Wang's weights (2003) from 128 px on. Smaller images have as many scales as leave 8 px to the
-    coarsest, and the weights of those scales brought to the same sum: ours.
+    Wang's weights (2003) from 128 px on. Our choice for smaller images: as many scales as leave
+    8 px to the coarsest, with the weights of those scales rescaled to the same sum.
     """
     if len(images) < 2:
         raise Undefined(f"needs two images, there are {len(images)}")
@@ -62,8 +62,8 @@ def ms_ssim_pairs(
         multiscale_structural_similarity_index_measure(
             first,
             second,
-            # The window's size follows from its sigma of 1.5, it is 11. This number only enters
-            # a check that would refuse five scales below 161 px, though 8 px take that window.
+            # The window has 11 px, from its sigma of 1.5. This number only enters a check that
+            # would refuse five scales below 161 px, though the window fits into 8 px.
             kernel_size=7,
             reduction="none",
             data_range=255.0,
@@ -75,17 +75,17 @@ def ms_ssim_pairs(
 
 
 def collapsed(generated: NDArray[np.uint8] | NDArray[np.floating]) -> str | None:
-    """Detect a generator that makes nothing, or one image again and again.
+    """Detect a generator that makes flat images, or only one image.
 
     Args:
-        generated: ``(n, S, S, 3)`` uint8, or float in grey levels as it was before rounding,
-            where values that are not finite still show.
+        generated: ``(n, S, S, 3)`` uint8, or float in grey levels before rounding, where values
+            that are not finite are still visible.
 
     Returns:
-        One sentence that says what is wrong, or None. Pairs of different faces have a mean
-        MS-SSIM of 0.1 to 0.5, one face under noise of 20 grey levels has 0.9: from there on it is
-        one image. A set of a few different images stays below; `ms_ssim_pairs` beside that of
-        the reals tells it.
+        One sentence that describes the collapse, or None. Pairs of different faces have a mean
+        MS-SSIM of 0.1 to 0.5, copies of a face under noise of 20 grey levels 0.9, which is the
+        limit. A set of a few different images stays below it; compare `ms_ssim_pairs` with that of
+        real images to detect one.
 
     Raises:
         Undefined: with fewer than two images, or if S is below 8.
@@ -105,7 +105,8 @@ def collapsed(generated: NDArray[np.uint8] | NDArray[np.floating]) -> str | None
 def varied(generated: NDArray[np.uint8] | NDArray[np.floating]) -> bool:
     """Whether a generator has learned to make different images.
 
-    A young one's smears go to and fro about the bound of `collapsed`; this one is well below it.
+    Early in training the MS-SSIM fluctuates about the limit of `collapsed`; this limit is well
+    below it.
 
     Args:
         generated: as for `collapsed`, finite.
@@ -116,7 +117,7 @@ def varied(generated: NDArray[np.uint8] | NDArray[np.floating]) -> bool:
 def blocks(
     images: NDArray[np.uint8] | NDArray[np.floating], rows: NDArray[np.int64] | None = None
 ) -> Iterator[Tensor]:
-    """Images of all or some rows, some at once, as ``(B, 3, S, S)`` float in grey levels."""
+    """Blocks of all or the given rows, as ``(B, 3, S, S)`` float in grey levels."""
     rows = np.arange(len(images)) if rows is None else rows
     for start in range(0, len(rows), _BLOCK):
         block = images[rows[start : start + _BLOCK]].astype(np.float32)

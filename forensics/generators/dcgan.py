@@ -1,7 +1,7 @@
-"""DCGAN, arXiv 1511.06434: a generator and a discriminator of strided convolutions alone.
+"""DCGAN, arXiv 1511.06434: a generator and a discriminator of strided convolutions.
 
-Kernels are 4x4, as in the authors' Torch code, and as the detector's of arXiv 1902.11153; figure 1
-of the paper and its Theano code have 5x5. Nothing has a bias but BatchNorm, as in the Theano code.
+Kernels are 4x4, as in the authors' Torch code and in the detector of arXiv 1902.11153; figure 1 of
+the paper and its Theano code have 5x5. Only BatchNorm has biases, as in the Theano code.
 """
 
 import itertools
@@ -18,8 +18,8 @@ from forensics.generators.gan import Gan, doublings, frozen
 class Generator(nn.Module):
     """A projection to 4x4, then transposed convolutions 4x4 of stride 2, each doubling the image.
 
-    BatchNorm and ReLU follow all but the last, which has a tanh. Weights start from N(0, 0.02),
-    BatchNorm's scale from N(1, 0.02).
+    BatchNorm and ReLU follow all but the last, which has a tanh. Initial weights are N(0, 0.02),
+    BatchNorm's scale N(1, 0.02).
 
     Args:
         latent_size: length of a latent vector.
@@ -54,8 +54,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """The generator mirrored: convolutions 4x4 of stride 2, each halving the image to 4x4.
 
-    BatchNorm follows all but the first, then leaky ReLUs of slope 0.2; a linear unit ends it.
-    Weights start as the generator's.
+    BatchNorm follows all but the first, then leaky ReLUs of slope 0.2; the last layer is a linear
+    unit. Initial weights are as in the generator.
 
     Args:
         width: channels of the first layer; each layer after it has twice as many.
@@ -80,7 +80,7 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Score ``(B, 3, S, S)`` images in [-1, 1]; ``(B,)`` float32 logits, above 0 for real."""
         features = self.layers(images).flatten(1)
-        # In float32 also under autocast: near 0, where the loss is decided, bfloat16 is coarse.
+        # In float32 even under autocast: bfloat16 logits would be too coarse for the loss.
         with torch.autocast(images.device.type, enabled=False):
             scores: Tensor = self.score(features.float())
         return scores.squeeze(1)
@@ -121,13 +121,13 @@ class DcganSettings:
             image_size: height and width of the images in pixels.
 
         Raises:
-            UserError: if ``image_size`` is no power of two from 16.
+            UserError: if ``image_size`` is not a power of two from 16.
         """
         return Dcgan(self, image_size)
 
 
 class Dcgan(Gan):
-    """DCGAN, trained with binary cross-entropy; the generator's loss is the non-saturating one."""
+    """DCGAN, trained with binary cross-entropy; the generator's loss is non-saturating."""
 
     def __init__(self, settings: DcganSettings, image_size: int) -> None:
         super().__init__(
@@ -145,15 +145,15 @@ class Dcgan(Gan):
         return (latents * 2 - 1).to(self.device)
 
     def critic_loss(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """Cross-entropy of real images plus that of generated ones."""
+        """Cross-entropy of real images plus cross-entropy of generated images."""
         with frozen(self.generator):
             generated = self.generator(self.draw_latents(len(images), draws))
-        # One after the other: BatchNorm must not take its statistics over both.
+        # In separate batches, so that BatchNorm does not mix the statistics of both.
         real_scores, generated_scores = self.critic(images), self.critic(generated)
         return softplus(-real_scores).mean() + softplus(generated_scores).mean()
 
     def generator_loss(self, count: int, draws: torch.Generator) -> Tensor:
-        """Cross-entropy of generated images taken for real."""
+        """Cross-entropy of generated images with label real."""
         with frozen(self.critic):
             scores = self.critic(self.generator(self.draw_latents(count, draws)))
         return softplus(-scores).mean()

@@ -1,4 +1,4 @@
-"""Interface of every GAN, and what several of them share."""
+"""Interface of every GAN, and shared functions."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,19 +12,19 @@ from forensics.errors import UserError
 
 
 class Gan(nn.Module, ABC):
-    """A generator with its critic (DCGAN: discriminator), and how each is trained.
+    """A generator with its critic (DCGAN: discriminator), and their training.
 
-    Knows nothing of data or Lightning. Whoever trains it calls `begin`, then `critic_loss`
+    Independent of data modules and Lightning. The training loop calls `begin`, then `critic_loss`
     ``critic_steps`` times and `generator_loss` once, each with a step of its own optimizer, then
-    `after_generator_step`. Losses may be computed under autocast, if it does not remember weights
+    `after_generator_step`. Losses may be computed under autocast, if it does not cache weights
     from one optimizer step to the next: ``cache_enabled=False``, or one context for each loss.
-    Backward passes belong outside of it, as torch advises.
+    Backward passes belong outside autocast, as torch recommends.
 
     Args:
-        generator: from ``(B, latent_size)``.
-        critic: from ``(B, 3, H, W)`` to ``(B,)`` scores, higher for real.
+        generator: maps ``(B, latent_size)`` to images.
+        critic: maps ``(B, 3, H, W)`` to ``(B,)`` scores, higher for real.
         latent_size: length of a latent vector.
-        critic_steps: of the critic for each step of the generator.
+        critic_steps: number of critic steps for each generator step.
         learning_rate: Adam's, for both networks.
         betas: Adam's.
     """
@@ -44,21 +44,22 @@ class Gan(nn.Module, ABC):
         self._learning_rate, self._betas = learning_rate, (float(betas[0]), float(betas[1]))
 
     def begin(self, images_shown: int) -> int:
-        """Set what depends on how far training is.
+        """Set the state that depends on the progress of training.
 
         Args:
             images_shown: number of real images the critic has been shown so far.
 
         Returns:
-            The number of the stage, from 0; optimizers start anew when it changes.
+            The number of the stage, from 0; optimizers are reset when it changes.
         """
         return 0
 
     @abstractmethod
     def draw_latents(self, count: int, draws: torch.Generator) -> Tensor:
-        """Draw latents as in training: ``(count, latent_size)`` float32 where the networks are.
+        """Draw latents as in training: ``(count, latent_size)`` float32 on the networks' device.
 
-        They are drawn where ``draws`` is, so from the CPU they are the same on every device.
+        They are drawn on the device of ``draws``: with a CPU generator they are the same
+        everywhere.
         """
 
     @abstractmethod
@@ -66,8 +67,8 @@ class Gan(nn.Module, ABC):
         """Loss of the critic; no gradient reaches the generator's parameters.
 
         Args:
-            images: real ones, ``(B, 3, S, S)`` float in [-1, 1].
-            draws: source of every draw.
+            images: real images, ``(B, 3, S, S)`` float in [-1, 1].
+            draws: source of every random number.
         """
 
     @abstractmethod
@@ -75,19 +76,19 @@ class Gan(nn.Module, ABC):
         """Loss of the generator; no gradient reaches the critic's parameters.
 
         Args:
-            count: of images to generate.
-            draws: source of every draw.
+            count: number of images to generate.
+            draws: source of every random number.
         """
 
     def after_generator_step(self) -> None:
-        """Do what follows each step of the generator's optimizer; nothing by default."""
+        """Hook after each step of the generator's optimizer; does nothing by default."""
         return
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         """Make Adam for the generator and Adam for the critic, in this order."""
 
         def adam(network: nn.Module) -> torch.optim.Adam:
-            # Fused, a step takes a fifth of the time on a CPU.
+            # A fused step takes a fifth of the time on a CPU.
             return torch.optim.Adam(
                 network.parameters(), lr=self._learning_rate, betas=self._betas, fused=True
             )
@@ -96,10 +97,10 @@ class Gan(nn.Module, ABC):
 
     @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
-        """Generate images with the weights that are meant for it.
+        """Generate images, in evaluation mode.
 
         BatchNorm uses its running averages, so an image depends on its own latent alone. In
-        float32 also under autocast: bfloat16 has fewer values than there are grey levels.
+        float32 even under autocast: bfloat16 cannot represent all grey levels.
 
         Args:
             latents: ``(B, latent_size)`` from `draw_latents`.
@@ -124,9 +125,9 @@ class Gan(nn.Module, ABC):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a network's results, but reach none of its parameters.
+    """Let gradients pass through a network's outputs without reaching its parameters.
 
-    Not ``torch.no_grad``: autocast would remember the copies of weights it makes there, and the
+    Not ``torch.no_grad``: autocast would cache the copies of weights that it makes there, and the
     network would get no gradient from a later loss (pytorch issue 112583).
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -143,7 +144,7 @@ def doublings(image_size: int, least: int) -> int:
     """Number of doublings from 4 pixels to ``image_size``.
 
     Raises:
-        UserError: if ``image_size`` is no power of two or below ``least``.
+        UserError: if ``image_size`` is not a power of two or below ``least``.
     """
     if image_size < least or image_size & (image_size - 1):
         raise UserError(
@@ -154,6 +155,6 @@ def doublings(image_size: int, least: int) -> int:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images as rows: ``(B, 3, S, S)`` in [-1, 1] to ``(B, S, S, 3)`` uint8."""
+    """Convert ``(B, 3, S, S)`` images in [-1, 1] to ``(B, S, S, 3)`` uint8."""
     levels = images.float().add(1).mul(127.5).round().clamp(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,4 +1,4 @@
-"""The PGGAN that PyTorch's hub has trained on CelebA-HQ: it can be sampled, not trained here."""
+"""The PGGAN of PyTorch's hub, pretrained on CelebA-HQ: it can be sampled, not trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from forensics.errors import UserError
 
 
 class HubPggan(nn.Module):
-    """A generator with the interface of pytorch_GAN_zoo, sampled at another size.
+    """A generator with the interface of pytorch_GAN_zoo, whose samples are downscaled.
 
     Args:
-        model: with ``buildNoiseData(count)`` and ``test(latents)``, ``(B, 3, H, W)`` near [-1, 1].
+        model: has ``buildNoiseData(count)`` and ``test(latents)``, ``(B, 3, H, W)`` near [-1, 1].
         image_size: height and width of the images in pixels, at most the model's.
     """
 
@@ -32,12 +32,12 @@ class HubPggan(nn.Module):
 
     @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
-        """Generate images and reduce them, antialiased; ``(B, 3, S, S)`` float32 in [-1, 1]."""
+        """Generate images and downscale them, antialiased; ``(B, 3, S, S)`` float32 in [-1, 1]."""
         images = self._model.test(latents).float().clamp(-1, 1)
         if images.shape[-1] < self._image_size:
             raise UserError(
                 f"dataset.image_size={self._image_size} is larger than the {images.shape[-1]} "
-                "pixels of the hub's model: lower it, or take another generator.model_name."
+                "pixels of the hub's model: lower it, or choose another generator.model_name."
             )
         size = (self._image_size, self._image_size)
         reduced: Tensor = interpolate(images, size, mode="bicubic", antialias=True)
@@ -51,19 +51,19 @@ class HubPgganSettings:
     **Loading it runs the repository's own code.**
 
     Attributes:
-        repository: as ``torch.hub.load`` takes it: ``owner/name:branch``, downloaded, or a folder
-            that holds ``hubconf.py``.
-        model_name: of the weights.
+        repository: argument of ``torch.hub.load``: ``owner/name:branch``, downloaded, or a folder
+            with ``hubconf.py``.
+        model_name: name of the weights.
     """
 
     repository: str
     model_name: str
 
     def build(self, image_size: int) -> HubPggan:
-        """Load the model, downloading it if it is not on this machine yet.
+        """Load the model, downloading it if it is not on this machine.
 
         Raises:
-            UserError: if it is neither here nor can be downloaded.
+            UserError: if it is neither on this machine nor can be downloaded.
         """
         source = "local" if Path(self.repository).is_dir() else "github"
         try:
@@ -80,6 +80,6 @@ class HubPgganSettings:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"generator.repository={self.repository} gives no PGAN {self.model_name} "
-                f"({reason}): it needs the internet, or a folder that holds the repository."
+                f"({reason}): it needs internet access, or a folder with the repository."
             ) from error
         return HubPggan(model, image_size)

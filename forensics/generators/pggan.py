@@ -1,13 +1,14 @@
 """PGGAN, arXiv 1710.10196: generator and critic grow together from 4 pixels to full size.
 
-Where paper and the authors' code differ, or the paper is silent, this is the code's last version:
-convolutions and the resampling beside them are one (``fused_scale``), so the critic's activation
-follows its downsampling; the minibatch's deviation is taken over groups of four.
+Where the paper and the authors' code differ, or the paper gives no detail, this follows the last
+version of the code: convolutions are fused with the adjacent resampling (``fused_scale``), so the
+critic's activation follows its downsampling; the minibatch standard deviation is taken over groups
+of four.
 
-Convolutions pad with zeros, as published, which marks the frame of generated images. It is no
-setting: a generator that repeats its border instead marks the frame in another way.
+Convolutions pad with zeros, as published, which leaves traces along the border of generated images.
+This is not a setting: replicated borders leave other traces.
 
-"Level" counts sizes: level 0 is 4 pixels, each further one twice as many.
+Level 0 has 4 pixels; each further level doubles the size.
 """
 
 import copy
@@ -36,7 +37,7 @@ from forensics.generators.gan import (
 from forensics.generators.wgan_gp import gradient_penalty
 
 GROUP_SIZE = 4
-"""Images over which the minibatch's deviation is taken; the paper takes the complete minibatch."""
+"""Group size of the minibatch standard deviation; the paper uses the complete minibatch."""
 
 
 def pixel_norm(features: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def pixel_norm(features: Tensor) -> Tensor:
         features: ``(B, C)`` or ``(B, C, H, W)`` float.
 
     Returns:
-        Tensor of the same shape and dtype; the scale is found in float32.
+        Tensor of the same shape and dtype; the scale is computed in float32.
 
     Source: arXiv 1710.10196, section 4.2.
     """
@@ -58,18 +59,18 @@ def pixel_norm(features: Tensor) -> Tensor:
 def minibatch_std(features: Tensor, batches: int = 1) -> Tensor:
     """Minibatch standard deviation: averaged over features and pixels of a group.
 
-    A group is four neighbours in the batch. If they do not come out even, groups are as even as
-    they can be with at most four: five images are three and two.
+    A group is four neighbours in the batch. If the batch size is not a multiple of four, groups
+    are of nearly equal size and at most four: five images are split into three and two.
 
     Args:
-        features: ``(B, C, H, W)`` float; taken as float32, since deviations are small differences.
-        batches: number of batches of equal size that ``features`` holds one after the other; no
-            group has images of two.
+        features: ``(B, C, H, W)`` float; computed in float32, since deviations are small.
+        batches: number of batches of equal size concatenated in ``features``; no group has images
+            of two batches.
 
     Returns:
         ``(B,)`` float32, the same for all images of a group.
 
-    Source: arXiv 1710.10196, section 3; groups are the authors' code's.
+    Source: arXiv 1710.10196, section 3; groups are from the authors' code.
     """
     count = len(features) // batches
     groups = math.ceil(count / GROUP_SIZE)
@@ -87,16 +88,16 @@ def minibatch_std(features: Tensor, batches: int = 1) -> Tensor:
 
 
 class Equalized(nn.Module):
-    """A layer with an equalised learning rate: weights N(0, 1), scaled each time they are used.
+    """A layer with an equalised learning rate: weights N(0, 1), scaled at run time.
 
-    Adam's steps are then of the same size relative to the weights in every layer. The weights are
-    scaled rather than the features, of which there are more.
+    Adam's steps then have the same size relative to the weights in every layer. Weights are scaled
+    rather than features, because they are fewer.
 
     Args:
-        shape: of the weights.
+        shape: shape of the weights.
         fan_in: number of inputs of one output.
         outputs: number of biases.
-        gain: of the nonlinearity that follows; the square root of 2 is He's.
+        gain: gain of the following nonlinearity; the square root of 2 is He's.
 
     Source: arXiv 1710.10196, section 4.1.
     """
@@ -110,7 +111,7 @@ class Equalized(nn.Module):
         self.scale = gain / math.sqrt(fan_in)
 
     def scaled(self) -> Tensor:
-        """The weights as they are used."""
+        """The scaled weights."""
         return self.weight * self.scale
 
 
@@ -132,7 +133,7 @@ class Conv(Equalized):
 class UpConv(Equalized):
     """Nearest-neighbour upsampling and a 3x3 convolution, as one transposed convolution.
 
-    Pixels that upsampling makes equal meet the sum of their weights: less than half the work.
+    Weights of pixels that upsampling makes equal are added: less than half the work.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -168,7 +169,7 @@ class Linear(Equalized):
 
 
 def upsampled(images: Tensor, factor: int) -> Tensor:
-    """Images whose every pixel is repeated ``factor`` times in height and width."""
+    """Images with every pixel repeated ``factor`` times in height and width."""
     larger: Tensor = interpolate(images, scale_factor=factor)
     return larger
 
@@ -183,8 +184,8 @@ class Seed(nn.Module):
 
     def __init__(self, latent_size: int, channels: int) -> None:
         super().__init__()
-        # Table 2 has a 4x4 convolution of the latent as one padded pixel here: each output sees one
-        # of 16 positions, but the scale counts all.
+        # Table 2 has a 4x4 convolution on the latent as one padded pixel: each output uses one of
+        # 16 kernel positions, but the scale counts all.
         self.project = Equalized((channels * 16, latent_size), latent_size * 16, channels)
         self.conv = Conv(channels, channels, 3)
 
@@ -212,7 +213,7 @@ class Generator(nn.Module):
 
     Args:
         latent_size: length of a latent vector.
-        channels: of each level, from 4 pixels upward.
+        channels: channels of each level, from 4 pixels upward.
 
     Source: arXiv 1710.10196, table 2.
     """
@@ -227,12 +228,12 @@ class Generator(nn.Module):
         """Make images.
 
         Args:
-            latents: ``(B, latent_size)``, brought to the hypersphere here.
-            level: whose images to make.
+            latents: ``(B, latent_size)``, normalised to the hypersphere here.
+            level: level of the images.
             alpha: share of ``level`` in them, in [0, 1]; the rest is the level below, upsampled.
 
         Returns:
-            ``(B, 3, S, S)`` float32, S = 4 x 2 ** level, meant for [-1, 1] but not bound to it.
+            ``(B, 3, S, S)`` float32, S = 4 x 2 ** level, about [-1, 1] but unbounded.
         """
         features = below = latents
         for block in self.blocks[: level + 1]:
@@ -270,7 +271,7 @@ class Verdict(nn.Module):
         std = minibatch_std(features, batches).to(features.dtype)
         features = torch.cat([features, std.view(-1, 1, 1, 1).expand(-1, -1, 4, 4)], dim=1)
         features = activate(self.hidden(activate(self.conv(features)).flatten(1)))
-        # In float32 also under autocast: losses are differences of scores.
+        # In float32 even under autocast: losses are differences of scores.
         with torch.autocast(features.device.type, enabled=False):
             scores: Tensor = self.score(features.float())
         return scores.squeeze(1)
@@ -280,7 +281,7 @@ class Critic(nn.Module):
     """PGGAN's critic, all levels; the generator mirrored.
 
     Args:
-        channels: of each level, from 4 pixels upward.
+        channels: channels of each level, from 4 pixels upward.
 
     Source: arXiv 1710.10196, table 2.
     """
@@ -296,9 +297,9 @@ class Critic(nn.Module):
 
         Args:
             images: ``(B, 3, S, S)`` float, S = 4 x 2 ** level.
-            level: of the images.
+            level: level of the images.
             alpha: share of ``level`` in the features of the level below, in [0, 1]; the rest is
-                the halved images'.
+                from the downscaled images.
             batches: as in `minibatch_std`.
 
         Returns:
@@ -320,13 +321,14 @@ class PgganSettings:
 
     Attributes:
         latent_size: length of a latent vector.
-        channels: of each level, from 4 pixels upward; those beyond the image size are not used.
-        first_resolution: height and width at which training begins.
+        channels: channels of each level, from 4 pixels upward; those beyond the image size are not
+            used.
+        first_resolution: height and width at the start of training.
         stable_images: real images shown at each resolution before the next is faded in.
         fade_images: real images shown while a resolution is faded in.
-        average_decay: of the running average of the generator's weights, for each of its steps.
+        average_decay: decay per step of the running average of the generator's weights.
         drift: weight of the mean square of real images' scores in the critic's loss.
-        gradient_penalty_weight: of the gradient penalty in the critic's loss.
+        gradient_penalty_weight: weight of the gradient penalty in the critic's loss.
         learning_rate: Adam's.
         betas: Adam's.
     """
@@ -368,8 +370,8 @@ class PgganSettings:
             image_size: height and width of the images in pixels.
 
         Raises:
-            UserError: if ``image_size`` is no power of two from 4, below ``first_resolution``, or
-                too large for the number of ``channels``.
+            UserError: if ``image_size`` is not a power of two from 4, is below
+                ``first_resolution``, or too large for the number of ``channels``.
         """
         levels = doublings(image_size, 4) + 1
         if len(self.channels) < levels:
@@ -389,8 +391,8 @@ class Pggan(Gan):
     """PGGAN: WGAN-GP's losses, growing networks, and a running average to sample from.
 
     Attributes:
-        resolution: height and width of what is trained on now.
-        alpha: how far the newest level is faded in, in (0, 1].
+        resolution: current height and width in training.
+        alpha: weight of the newest level, in (0, 1]; below 1 while it is faded in.
         average: the generator with the running average of its weights.
     """
 
@@ -421,7 +423,7 @@ class Pggan(Gan):
 
         Returns:
             The number of the stage: 0 at the first resolution, 1 while the second is faded in, 2
-            at the second, and so on. The authors' code starts Adam anew at each.
+            at the second, and so on. As in the authors' code, Adam is reset at each.
         """
         first, last = (
             doublings(size, 4) for size in (self._settings.first_resolution, self._image_size)
@@ -437,26 +439,26 @@ class Pggan(Gan):
         return 2 * phase + fading
 
     def get_extra_state(self) -> Tensor:
-        """Growth so far, so that a loaded state samples at the size it was saved at."""
+        """Current growth, so that a loaded state samples at the size it was saved at."""
         return torch.tensor(self._images_shown)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Grow as far as the saved state had."""
+        """Restore the growth of a saved state."""
         self.begin(int(state))
 
     def draw_latents(self, count: int, draws: torch.Generator) -> Tensor:
-        """N(0, 1); the generator brings them to the hypersphere, where they are then uniform."""
+        """N(0, 1); the generator normalises them to the hypersphere, on which they are uniform."""
         latents = torch.randn(count, self.latent_size, generator=draws, device=draws.device)
         return latents.to(self.device)
 
     def critic_loss(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """WGAN-GP's, plus a small square of real images' scores that keeps them from drifting."""
+        """WGAN-GP's loss, plus a small penalty on the square of real images' scores."""
         real = self._as_grown(images)
         with frozen(self.generator):
             latents = self.draw_latents(len(images), draws)
             generated = self.generator(latents, self._level, self.alpha)
         critic = partial(self.critic, level=self._level, alpha=self.alpha)
-        # Together, which is faster.
+        # In one batch, which is faster.
         real_scores, generated_scores = critic(torch.cat([real, generated]), batches=2).chunk(2)
         distance: Tensor = real_scores.mean() - generated_scores.mean()
         penalty = gradient_penalty(critic, real, generated, draws)
@@ -473,7 +475,7 @@ class Pggan(Gan):
 
     @torch.no_grad()
     def after_generator_step(self) -> None:
-        """Move the running average."""
+        """Update the running average of the weights."""
         step = 1 - self._settings.average_decay
         parameters = self.generator.parameters()
         for average, parameter in zip(self.average.parameters(), parameters, strict=True):
@@ -481,16 +483,16 @@ class Pggan(Gan):
 
     @torch.no_grad()
     def sample(self, latents: Tensor) -> Tensor:
-        """Generate with the averaged weights, as far as they are grown; see `Gan.sample`.
+        """Generate with the averaged weights at the current growth; see `Gan.sample`.
 
-        Below full size, pixels are repeated; values beyond [-1, 1] are cut off.
+        Below full size, pixels are repeated; values are clipped to [-1, 1].
         """
         with torch.autocast(latents.device.type, enabled=False):
             images = self.average(latents, self._level, self.alpha)
         return upsampled(images.clamp_(-1, 1), self._image_size // self.resolution)
 
     def _as_grown(self, images: Tensor) -> Tensor:
-        """Real images as detailed as generated ones can be now."""
+        """Real images with the detail of the current resolution."""
         images = avg_pool2d(images, self._image_size // self.resolution)
         if self.alpha < 1:
             images = torch.lerp(upsampled(avg_pool2d(images, 2), 2), images, self.alpha)

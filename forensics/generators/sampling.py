@@ -1,7 +1,7 @@
-"""Images of a trained generator as a folder that is at once a source.
+"""Sampling of a trained generator into a folder that is a source.
 
-A folder that is being written has ``.sampling.json``, one that is complete ``source.json``: what
-made it, so that an interrupted one goes on and none is ever mixed with another's images.
+An unfinished folder has ``.sampling.json``, a complete one ``source.json``: the images' provenance,
+so that interrupted sampling resumes and images of different generators are never mixed.
 """
 
 import json
@@ -28,19 +28,19 @@ from forensics.progress import Progress
 BEGUN = ".sampling.json"
 
 AT_ONCE = 50
-"""Samples made together. A constant, not a setting: sums over another number of images may round
-differently, and the same seed shall give the same images."""
+"""Images per block. A constant, not a setting: sums over another number of images may round
+differently, and the same seed must give the same images."""
 
 BLOCKS_AT_ONCE = 2
-"""So many times `AT_ONCE` samples are being made or written."""
+"""Number of blocks that are made or written at the same time."""
 
 
 Make = Callable[[range], Tensor]
-"""From the numbers of some images to the images, ``(n, 3, S, S)`` float in [-1, 1]."""
+"""Maps the numbers of images to the images, ``(n, 3, S, S)`` float in [-1, 1]."""
 
 
 def from_latents(generator: Gan | HubPggan, seed: int) -> Make:
-    """What a generator makes of the latents of a seed; for `write_samples`."""
+    """Images of a generator from the latents of a seed; for `write_samples`."""
     generator.eval()
 
     def make(numbers: range) -> Tensor:
@@ -51,7 +51,7 @@ def from_latents(generator: Gan | HubPggan, seed: int) -> Make:
 
 
 def from_originals(generator: Resynthesis, rows: NDArray[np.uint8], seed: int) -> Make:
-    """What autoencoders make of real images, ``per_image`` of each; for `write_samples`."""
+    """Images that autoencoders make from real images, ``per_image`` each; for `write_samples`."""
     generator.eval()
 
     def make(numbers: range) -> Tensor:
@@ -63,16 +63,16 @@ def from_originals(generator: Resynthesis, rows: NDArray[np.uint8], seed: int) -
 
 
 def write_samples(make: Make, folder: Path, images: int, made_by: Mapping[str, Any]) -> None:
-    """Fill a folder with ``000000.png`` and so on; resumes where it was interrupted.
+    """Fill a folder with ``000000.png`` and so on; resumes an interrupted call.
 
     Args:
-        make: what makes them, so that image i is a function of i.
-        folder: made if missing.
-        images: how many the folder shall hold.
-        made_by: what tells these images from others; plain JSON values.
+        make: makes the images; image i must be a function of i.
+        folder: created if missing.
+        images: total number of images in the folder.
+        made_by: identity of these images; plain JSON values.
 
     Raises:
-        UserError: if the folder holds anything else, or cannot be written.
+        UserError: if the folder has other images, or cannot be written.
     """
     _claim(folder, made_by)
     missing = [n for n in range(images) if not (folder / name_of(n)).exists()]
@@ -87,8 +87,7 @@ def write_samples(make: Make, folder: Path, images: int, made_by: Mapping[str, A
             _write(folder / name_of(number), row)
         return len(written)
 
-    # Cores that share a block wait for each other after every layer, and all of them for writing;
-    # those with a block of their own do not.
+    # Cores that share a block would wait for each other after every layer, and for writing.
     threads = max(1, torch.get_num_threads() // BLOCKS_AT_ONCE)
     with torch_threads(threads), Progress("sample", len(missing)) as progress:
         blocks = sorted({number // AT_ONCE for number in missing})
@@ -103,7 +102,7 @@ def finish(folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def _claim(folder: Path, card: Mapping[str, Any]) -> None:
-    """Refuse a folder whose images are not of this card."""
+    """Refuse a folder with images of another provenance."""
     folder.mkdir(parents=True, exist_ok=True)
     made_by, _ = Record(folder / BEGUN).read()
     if made_by is None and (folder / PROVENANCE).exists():
@@ -132,14 +131,14 @@ def _seed_of(seed: int, block: int) -> int:
 
 
 def name_of(number: int) -> str:
-    """The file of an image."""
+    """File name of an image."""
     return f"{number:06d}.png"
 
 
 def _write(path: Path, row: NDArray[np.uint8]) -> None:
-    """Write one image; a name with an image behind it has a complete one."""
+    """Write one image atomically."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    # Runs are the only repetitions sought: twice as fast as looking further, and smaller, too.
+    # Run-length matching only: twice as fast as the default strategy, and smaller, too.
     Image.fromarray(row).save(unfinished, "png", compress_level=1, compress_type=zlib.Z_RLE)
     unfinished.replace(path)
 

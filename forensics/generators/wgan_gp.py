@@ -1,10 +1,10 @@
-"""WGAN-GP, arXiv 1704.00028: a Wasserstein critic kept near Lipschitz by a penalty on its gradient.
+"""WGAN-GP, arXiv 1704.00028: a Wasserstein critic kept near 1-Lipschitz by a gradient penalty.
 
-Two pairs of networks. ``dcgan``: those of DCGAN. ``residual``: the residual networks the authors'
-code calls good (``gan_64x64.py``), with as many blocks as the image size needs. BatchNorm is in the
-generators only: the penalty is on the gradient of each image's own score, which BatchNorm would
-make depend on the batch (section 4). The critics have no other normalisation in its place, of which
-the paper says that it may have; layer norm makes a step half as long again.
+Two pairs of networks. ``dcgan``: those of DCGAN. ``residual``: the residual networks that the
+authors' code calls good (``gan_64x64.py``), with as many blocks as the image size needs. BatchNorm
+is in the generators only: the penalty is on the gradient of each image's own score, which BatchNorm
+would make depend on the batch (section 4). The critics have no other normalisation instead, which
+is optional in the paper; layer norm would make a step 1.5 times as long.
 """
 
 import itertools
@@ -36,19 +36,19 @@ class Architecture(StrEnum):
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], real: Tensor, generated: Tensor, draws: torch.Generator
 ) -> Tensor:
-    """Mean squared distance from 1 of the norm of the critic's gradient between two batches.
+    """Mean squared difference from 1 of the critic's gradient norm between two batches.
 
-    In float32 also under autocast, the critic as well: the penalty is made of a small difference,
+    In float32 even under autocast, including the critic: the penalty depends on a small difference,
     norm minus 1, and is differentiated a second time.
 
     Args:
-        critic: from ``(B, C, H, W)`` to ``(B,)`` scores.
+        critic: maps ``(B, C, H, W)`` to ``(B,)`` scores.
         real: ``(B, C, H, W)`` float.
         generated: of the same shape; no gradient reaches it.
-        draws: source of one number an image, uniform in [0, 1]: where between the two it is taken.
+        draws: source of one interpolation weight per image, uniform in [0, 1].
 
     Returns:
-        A number, not yet weighted.
+        The unweighted penalty, a scalar.
 
     Source: arXiv 1704.00028, equation 3 and algorithm 1.
     """
@@ -63,10 +63,10 @@ def gradient_penalty(
 
 
 class Critic(nn.Module):
-    """DCGAN's discriminator without BatchNorm, and with biases in its place.
+    """DCGAN's discriminator with biases instead of BatchNorm.
 
-    Weights start as He's: BatchNorm made up for DCGAN's small ones, after which gradients would
-    start near 0 here. This is ours.
+    Initial weights are He's, our choice: without BatchNorm, DCGAN's small initial weights would
+    give gradients near 0.
 
     Args:
         width: channels of the first layer; each layer after it has twice as many.
@@ -94,9 +94,9 @@ class Critic(nn.Module):
 
 
 class Score(nn.Linear):
-    """A linear unit over all of an image's features, in float32 also under autocast.
+    """A linear unit over all features of an image, in float32 even under autocast.
 
-    Losses are differences of scores, in which bfloat16's 8 bits would leave little.
+    Losses are differences of scores, for which bfloat16's 8 bits are too coarse.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -122,7 +122,7 @@ class UpBlock(nn.Module):
         """From ``(B, inputs, H, W)`` to ``(B, outputs, 2 H, 2 W)``."""
         changed: Tensor = interpolate(relu(self.norm1(features)), scale_factor=2)
         changed = self.conv2(relu(self.norm2(self.conv1(changed))))
-        # The authors upsample first, which gives the same: a 1x1 convolution sees no neighbours.
+        # The authors upsample first, which is equivalent for a 1x1 convolution.
         shortcut = interpolate(self.shortcut(features), scale_factor=2)
         return shortcut + changed
 
@@ -146,7 +146,7 @@ class DownBlock(nn.Module):
 def residual_channels(width: int, image_size: int) -> list[int]:
     """Channels at 4, 8, ... ``image_size`` pixels: ``width`` at the end, at most 8 times that.
 
-    At 64 pixels they are those of the authors' code; going on like this beyond is ours.
+    At 64 pixels they are those of the authors' code; the extension to larger images is ours.
     """
     count = doublings(image_size, 16)
     return [width * min(2 ** (count - k), 8) for k in range(count + 1)]
@@ -201,9 +201,9 @@ class ResidualCritic(nn.Module):
 
 
 def _residual_weights(module: nn.Module) -> None:
-    """Start a layer as the authors' code does: uniform, He's for 3x3 kernels, Glorot's for others.
+    """Initialise a layer as the authors' code does: uniform, He for 3x3 kernels, Glorot for others.
 
-    He's here is with the mean of the inputs' and the outputs' numbers.
+    He's initialisation uses the mean of fan-in and fan-out here.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         after_relu = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
@@ -220,8 +220,8 @@ class WganGpSettings:
         architecture: the networks.
         latent_size: length of a latent vector.
         width: channels of the generator's last hidden layer and of the critic's first.
-        critic_steps: of the critic for each step of the generator.
-        gradient_penalty_weight: of the gradient penalty in the critic's loss.
+        critic_steps: number of critic steps for each generator step.
+        gradient_penalty_weight: weight of the gradient penalty in the critic's loss.
         learning_rate: Adam's.
         betas: Adam's.
     """
@@ -236,7 +236,7 @@ class WganGpSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        self.architecture = Architecture(self.architecture)  # files have its name
+        self.architecture = Architecture(self.architecture)  # plain text in a generator file
         checks.at_least(self, "generator.", latent_size=1, width=1, critic_steps=1)
         checks.at_least(self, "generator.", gradient_penalty_weight=0)
         checks.adam(self, "generator.")
@@ -248,7 +248,7 @@ class WganGpSettings:
             image_size: height and width of the images in pixels.
 
         Raises:
-            UserError: if ``image_size`` is no power of two from 16.
+            UserError: if ``image_size`` is not a power of two from 16.
         """
         return WganGp(self, image_size)
 
@@ -281,10 +281,10 @@ class WganGp(Gan):
         return latents.to(self.device)
 
     def critic_loss(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """Mean score of generated images less that of real ones, plus the penalty."""
+        """Mean score of generated images minus that of real images, plus the penalty."""
         with frozen(self.generator):
             generated = self.generator(self.draw_latents(len(images), draws))
-        # Together, which is faster; without BatchNorm it changes nothing.
+        # In one batch, which is faster and, without BatchNorm, equivalent.
         real_scores, generated_scores = self.critic(torch.cat([images, generated])).chunk(2)
         penalty = gradient_penalty(self.critic, images, generated, draws)
         distance: Tensor = real_scores.mean() - generated_scores.mean()

@@ -1,1 +1,1 @@
-"""Image files to pixels, and what pixels tell without a detector."""
+"""From image files to pixels, and measures of pixels without a detector."""

@@ -1,11 +1,11 @@
-"""One policy for turning an image file into pixels, the same for training and for scoring.
+"""The policy for decoding image files, the same for training and for scoring.
 
-Accepted are JPEG, PNG and WebP by their content, whatever their name says. Pixels become 8-bit
-RGB by these rules: the EXIF orientation is applied; 16 bits are scaled to 8, not clipped; grey is
-repeated in the three channels; palettes and CMYK are converted by Pillow without colour profiles;
-what is transparent lies on white; of a file with several JPEG images (MPO, as phones write) the
-first counts. Refused are animations, files that end too soon, images beyond `MAX_PIXELS` and
-images with a side shorter than the settable least.
+JPEG, PNG and WebP are accepted, by content, not by name. Pixels become 8-bit RGB by these rules:
+the EXIF orientation is applied; 16 bits are scaled to 8, not clipped; grey is repeated in the three
+channels; palettes and CMYK are converted by Pillow without colour profiles; transparency is blended
+with white; of a file with several JPEG images (MPO, as written by phones) the first is used.
+Rejected are animations, truncated files, images beyond `MAX_PIXELS` and images with a side shorter
+than a given minimum.
 """
 
 import warnings
@@ -16,20 +16,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 POLICY_VERSION = 1
-"""Goes up with every change here that could change a pixel: caches are rebuilt then."""
+"""Increased with every change here that could change a pixel; caches are then rebuilt."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MAX_PIXELS = 64_000_000
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
-# Pillow would warn at one number of pixels and fail at another; `decode` has the one limit.
+# Pillow would warn at one number of pixels and fail at another; `decode` has a single limit.
 Image.MAX_IMAGE_PIXELS = None
-# Of odd metadata, without the file's name; what matters of it is decided here.
+# Warnings of irregular metadata, which lack the file's name; this module's rules decide instead.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class RejectedImage(Exception):
-    """A file that is no image we accept; the text is the reason, without the path."""
+    """A file is not an accepted image; the text is the reason, without the path."""
 
 
 class Decoded(NamedTuple):
@@ -37,8 +37,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         pixels: ``(H, W, 3)`` uint8 RGB.
-        flag: what is odd about the file though it was accepted, or "".
-        format: of the file: JPEG, PNG, WEBP, or MPO for several JPEG images.
+        flag: an irregularity of the file that did not lead to rejection, or "".
+        format: format of the file: JPEG, PNG, WEBP, or MPO for several JPEG images.
     """
 
     pixels: Image.Image
@@ -50,15 +50,15 @@ def decode(path: Path, min_side: int) -> Decoded:
     """Read an image file by the policy of this module.
 
     Args:
-        path: the file; it is read, nothing in it is run.
-        min_side: least height and width in pixels.
+        path: the file; no code in it is run.
+        min_side: minimum height and width in pixels.
 
     Returns:
-        The image in its own size, mode RGB.
+        The image at its original size, mode RGB.
 
     Raises:
-        RejectedImage: with a one-line reason, for anything that is not accepted.
-        OSError: if the machine, not the file, is at fault: no permission, a failing disk.
+        RejectedImage: if the file is not accepted, with a one-line reason.
+        OSError: for errors of the file system: no permission, a failing disk.
     """
     try:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
@@ -82,17 +82,17 @@ def decode(path: Path, min_side: int) -> Decoded:
         raise RejectedImage("neither JPEG, PNG nor WebP by its content") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # Pillow's own have no number
-        # Decoders raise whatever a crafted file brings them to: OSError, SyntaxError, ValueError,
-        # struct.error, zlib.error and more. Each means the same here.
+            raise  # Pillow's own errors have no errno
+        # Decoders can raise anything on a crafted file: OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error and more. All mean a rejection.
         raise RejectedImage(" ".join(f"{type(error).__name__}: {error}".split())) from error
 
 
 def _check_png(path: Path) -> str:
-    """Hold a PNG's chunks against their checksums, which is not done for the pixels on loading.
+    """Verify a PNG's chunks against their checksums, which loading does not do for pixels.
 
     Returns:
-        "", or what is odd: a file without its end chunk is shown as if it were complete.
+        "", or an irregularity: a file without an end chunk is decoded as if it were complete.
 
     Raises:
         SyntaxError: if a chunk does not match its checksum.
@@ -100,7 +100,7 @@ def _check_png(path: Path) -> str:
     try:
         with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
             image.verify()
-            end = file.read(4)  # the end chunk's own checksum, which is not looked at
+            end = file.read(4)  # the end chunk's own checksum, which Pillow does not verify
     except OSError as error:
         if error.errno is not None:
             raise
@@ -109,7 +109,7 @@ def _check_png(path: Path) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn an opened image upright and make it 8-bit RGB by the rules of this module."""
+    """Convert an opened image to upright 8-bit RGB by the rules of this module."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
         levels = np.asarray(image)

@@ -1,9 +1,9 @@
-"""Images that are duplicates: resized, compressed again, retouched or mirrored.
+"""Near-duplicates: images that were resized, compressed again, retouched or mirrored.
 
-An image is told by its lowest frequencies, those of a discrete cosine transform of its grey
-values. The signs of 64 of them are its hash; two images are near-duplicates if their hashes
-differ in few bits and, looked at again, their frequencies are nearly the same. An image cut or
-turned is found only while it hardly moves: ``experiments/audit`` says how far.
+An image is identified by the lowest frequencies of a discrete cosine transform of its grey values.
+The signs of 64 of them are its hash; two images are near-duplicates if their hashes differ in few
+bits and, in a second comparison, their low frequencies are nearly equal. Cropped or rotated images
+are found only for small changes; for limits see ``experiments/audit``.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ MIN_SIMILARITY = 0.975
 
 _SIDE = 12
 _FREQUENCIES = np.array([(u, v) for u in range(_SIDE) for v in range(_SIDE) if u or v])
-# Not those along one axis alone: all aligned faces have the same signs there.
+# Without frequencies along one axis alone, whose signs are the same for all aligned faces.
 _HASHED = np.array(
     sorted(
         (n for n, (u, v) in enumerate(_FREQUENCIES) if u and v),
         key=lambda n: (int((_FREQUENCIES[n] ** 2).sum()), n),
     )[:64]
 )
-# Mirrored, an image has the opposite sign at every odd horizontal frequency.
+# Mirroring flips the sign at every odd horizontal frequency.
 _MIRROR = 1.0 - 2.0 * (_FREQUENCIES[:, 1] % 2)
-# With 7 differing bits, at least 3 of 10 groups of bits are equal: every pair is met under the
-# key that those 3 make, and hardly any others are.
+# With 7 differing bits, at least 3 of 10 groups of bits are equal: every such pair shares a key of
+# 3 groups, and few other pairs do.
 _GROUPS, _EQUAL_GROUPS = 10, 3
 _CROWD = 256
 _BLOCK = 64
@@ -42,7 +42,7 @@ class NearDuplicates(NamedTuple):
 
     Attributes:
         first: ``(k,)`` position of an image.
-        second: ``(k,)`` position of the other one, a larger number.
+        second: ``(k,)`` position of the other image, always larger.
         mirrored: ``(k,)`` whether one is the other's mirror image.
     """
 
@@ -52,7 +52,7 @@ class NearDuplicates(NamedTuple):
 
 
 def low_frequencies(images: Images) -> Floats:
-    """Low frequencies of images, by which near-duplicates are recognised.
+    """Low frequencies of images, for the comparison of near-duplicates.
 
     Args:
         images: ``(n, S, S, 3)`` uint8.
@@ -63,13 +63,13 @@ def low_frequencies(images: Images) -> Floats:
     side = images.shape[1]
     angles = np.pi * np.arange(_SIDE)[:, None] * (2 * np.arange(side) + 1) / (2 * side)
     cosines = np.cos(angles).astype(np.float32)
-    of_colours = np.repeat(cosines, 3, axis=1).T  # adds the three channels up, too
+    of_colours = np.repeat(cosines, 3, axis=1).T  # also adds the three channels
     found = np.empty((len(images), len(_FREQUENCIES)), np.float32)
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK].reshape(-1, side, 3 * side).astype(np.float32)
         found[start : start + _BLOCK] = (cosines @ (block @ of_colours))[:, *_FREQUENCIES.T]
     length = np.linalg.norm(found, axis=1, keepdims=True)
-    # Sums over an image without any contrast round to something that is not quite 0.
+    # For an image without contrast, rounding leaves sums slightly different from 0.
     return np.where(length > side, found / np.maximum(length, 1), np.float32(0))
 
 
@@ -77,7 +77,7 @@ def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
     """The signs of 64 low frequencies, ``(n,)``.
 
     Args:
-        images: ``(n, S, S, 3)`` uint8, S at least 24 to tell images apart.
+        images: ``(n, S, S, 3)`` uint8, S at least 24 to distinguish images.
     """
     signs = low_frequencies(images)[:, _HASHED] > 0
     return np.packbits(signs, axis=1).reshape(-1).view(np.uint64)
@@ -88,12 +88,13 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Find near-duplicates among many images, 200,000 in seconds.
 
-    Of images with equal hashes each is paired with the first alone, and in a crowd of more than
-    256 that share a key not every two are compared: `groups` makes groups of such chains.
+    Images with equal hashes are each paired with the first of them only, and among more than 256
+    images that share a key not all pairs are compared; `groups` joins such chains.
 
     Args:
         hashes: ``(n,)`` by `perceptual_hashes`.
-        images: gives the images at some positions, ``(k, S, S, 3)`` uint8, for a second look.
+        images: returns the images at given positions, ``(k, S, S, 3)`` uint8, for the second
+            comparison.
 
     Returns:
         Pairs whose hashes differ in at most `MAX_DIFFERING_BITS`, and whose low frequencies, or
@@ -102,11 +103,11 @@ def near_duplicates(
     different, first_of, which = np.unique(hashes, return_index=True, return_inverse=True)
     others = np.setdiff1d(np.arange(len(hashes)), first_of)
     a, b, mirrored = _near_hashes(different)
-    one = np.concatenate([first_of[which[others]], first_of[a]])
-    other = np.concatenate([others, first_of[b]])
+    left = np.concatenate([first_of[which[others]], first_of[a]])
+    right = np.concatenate([others, first_of[b]])
     pairs = NearDuplicates(
-        np.minimum(one, other),
-        np.maximum(one, other),
+        np.minimum(left, right),
+        np.maximum(left, right),
         np.concatenate([np.zeros(len(others), bool), mirrored]),
     )
     seen, position = np.unique(np.concatenate(pairs[:2]), return_inverse=True)
@@ -144,14 +145,14 @@ def _near_hashes(
                 break
             near = at[np.bitwise_count(values[at] ^ values[at + step]) <= MAX_DIFFERING_BITS]
             pair = np.sort(np.stack([order[near], order[near + step]]), axis=0)
-            # Two mirrored ones are the pair of the two originals.
+            # A pair of two mirrored images is the pair of the two originals.
             pair = pair[:, pair[0] < count]
             met.append(pair[0] * 2 * count + pair[1])
     pairs = np.unique(np.concatenate(met))
     first, second = np.divmod(pairs, max(1, 2 * count))
     mirrored = second >= count
     second = second % max(1, count)
-    # Either of a mirrored pair may be the one that was mirrored.
+    # Each mirrored pair is found twice, once for either image as the mirrored one.
     once = first < second
     return first[once], second[once], mirrored[once]
 
@@ -160,13 +161,13 @@ def groups(count: int, pairs: NearDuplicates) -> NDArray[np.int64]:
     """Connected components of near-duplicates.
 
     Args:
-        count: of all images.
-        pairs: some of them.
+        count: number of all images.
+        pairs: pairs of near-duplicates.
 
     Returns:
-        ``(count,)`` the group of each image, named by the first position in it.
+        ``(count,)`` group of each image, identified by the group's first position.
     """
-    # Here, because scoring does without: it takes as long to import as much of the rest.
+    # Imported here, because SciPy takes long to import and scoring does not need it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

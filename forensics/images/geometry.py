@@ -1,4 +1,4 @@
-"""From an upright image to the square that is scored, and the handling all images share."""
+"""From an upright image to the scored square, and processing that matches all images."""
 
 import io
 from enum import StrEnum
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 class ResizeFilter(StrEnum):
-    """Antialiased filters for making images smaller, as Pillow names them."""
+    """Antialiased filters for downscaling, by Pillow's names."""
 
     box = "box"
     bilinear = "bilinear"
@@ -18,29 +18,28 @@ class ResizeFilter(StrEnum):
 
 
 MATCH_QUALITY = 75
-"""Pillow's, of `Match.jpeg`: libjpeg's default, and what most files have that were not saved with
-care. Of 95, 90, 75 and 50 it hid planted compressions best (``experiments/match``)."""
+"""JPEG quality of `Match.jpeg`: the default of Pillow and libjpeg. Of 95, 90, 75 and 50 it hid
+planted compressions best (``experiments/match``)."""
 
 MATCH_SHARE = 0.5
-"""Of the image size, to which `Match.resample` makes images smaller; three quarters left a planted
-history to be seen."""
+"""Downscaling factor of `Match.resample`; with 0.75, planted processing was still visible."""
 
 
 class Match(StrEnum):
-    """Handling that every image goes through, so that codec and source size tell less.
+    """Processing applied to every image, so that codec and source size are weaker shortcuts.
 
-    A function of one image, the same for real and generated ones, for training, validation, test
-    and `forensics.scoring`: nothing is drawn, nothing depends on the class or on other images.
+    A function of one image, the same for real and generated images, for training, validation, test
+    and `forensics.scoring`: not random, and independent of the class and of other images.
 
-    ``jpeg``: once an image has the size that detectors see, it is saved as JPEG, 4:2:0, of quality
-    `MATCH_QUALITY`, and read again. What was stored without loss gets a codec's traces too.
-    ``resample``: it is made smaller, to `MATCH_SHARE` of its size, and as large as before, both by
-    the data set's filter. Images of whatever size end up as ones that were enlarged twofold.
+    ``jpeg``: at the size that detectors see, an image is saved as JPEG, 4:2:0, of quality
+    `MATCH_QUALITY`, and read again. Losslessly stored images get a codec's traces, too.
+    ``resample``: it is downscaled to `MATCH_SHARE` of its size and upscaled back, both with the
+    data set's filter, so that every image has been enlarged twofold.
 
-    Limits: neither takes away what it does not reach. A camera's sensor, its colours and framing
-    stay; so does, under ``jpeg``, part of a compression of another quality on the same grid of
-    8x8 pixels, which a second one can even bring out. Both destroy evidence with the shortcut,
-    ``resample`` all of the upper octave, where many generators leave theirs.
+    Limits: other differences remain. Sensor noise, colours and framing are unchanged; under
+    ``jpeg``, an earlier compression of another quality on the same grid of 8x8 pixels partly
+    remains and can even become more visible. Both remove evidence together with the shortcut,
+    ``resample`` the entire upper octave, where many generators leave traces.
     """
 
     none = "none"
@@ -49,12 +48,12 @@ class Match(StrEnum):
 
 
 def to_square(image: Image.Image, size: int, resize_filter: ResizeFilter) -> NDArray[np.uint8]:
-    """Cut the middle square out of an image and resize it, antialiased.
+    """Crop the centre square of an image and resize it, antialiased.
 
     Args:
         image: mode RGB.
         size: height and width of the result in pixels.
-        resize_filter: the filter; of an image that has the size already, no pixel changes.
+        resize_filter: the filter; if the square already has the size, no pixel changes.
 
     Returns:
         ``(size, size, 3)`` uint8.
@@ -70,15 +69,15 @@ def to_square(image: Image.Image, size: int, resize_filter: ResizeFilter) -> NDA
 def matched(
     image: NDArray[np.uint8], match: Match, resize_filter: ResizeFilter
 ) -> NDArray[np.uint8]:
-    """Put an image that `to_square` made through the handling that all have in common.
+    """Apply the common processing to an image of `to_square`.
 
     Args:
-        image: ``(S, S, 3)`` uint8; left as it is.
-        match: which.
-        resize_filter: of ``resample``.
+        image: ``(S, S, 3)`` uint8; not modified.
+        match: the processing.
+        resize_filter: filter of ``resample``.
 
     Returns:
-        The same shape; of ``none`` the image itself.
+        An image of the same shape; for ``none`` the image itself.
     """
     if match is Match.jpeg:
         return recompressed(image, MATCH_QUALITY)

@@ -1,4 +1,4 @@
-"""Image files below a folder, in a stable order, and what the folder says of their making."""
+"""Image files below a folder, in a stable order, and their recorded provenance."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from forensics.errors import UserError
 from forensics.images.decode import SUFFIXES
 
 PROVENANCE = "source.json"
-"""The file that says what made the images of a folder, where a program of this project did."""
+"""The file with the provenance of images made by this project."""
 
 
 class ImageFile(NamedTuple):
-    """A file of a source, by what tells that it changed."""
+    """Path, size and modification time of a source's file, to detect changes."""
 
     path: str
     bytes: int
@@ -24,8 +24,8 @@ class ImageFile(NamedTuple):
 def list_images(folder: Path) -> list[ImageFile]:
     """List the image files below a folder, sorted by relative path.
 
-    Hidden files and files without a suffix of `SUFFIXES` are passed over, and links are not
-    followed: they could lead anywhere. Nor are pipes and devices opened: they could have no end.
+    Hidden files, files without a suffix of `SUFFIXES`, links, which could lead outside the folder,
+    and pipes and devices, which could be endless, are skipped.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -46,18 +46,18 @@ def list_images(folder: Path) -> list[ImageFile]:
 
 
 def as_text(name: str) -> str:
-    """A file's name as it can be written, also where its bytes are no UTF-8."""
+    """A file's name as valid UTF-8 text, with other bytes escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def read_origins(folder: Path) -> dict[str, str] | None:
-    """What ``source.json`` says of which file each image of a folder was made from.
+    """Read the originals of the images of a folder from its ``source.json``.
 
     Returns:
-        The sha256 of the original by the name of the image; None if the folder has none.
+        The sha256 of the original by the name of the image; None if none is recorded.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: if ``source.json`` cannot be read.
     """
     path = folder / PROVENANCE
     try:
@@ -68,7 +68,7 @@ def read_origins(folder: Path) -> dict[str, str] | None:
         return None
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} does not say what images were made from ({error}): write the source again "
+            f"{path} does not give the originals of the images ({error}): write the source again "
             "with generate.py, or remove the file if its images were not made from others.",
             key=str(path),
         ) from error

@@ -8,7 +8,7 @@ from PIL import Image
 
 _ORIENTATION = 0x0112
 
-# Table K.1 of ITU-T T.81, the luminance steps that libjpeg's quality scales.
+# Table K.1 of ITU-T T.81, the luminance quantisation steps that libjpeg scales by the quality.
 # fmt: off
 _STEPS_AT_50 = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
@@ -28,12 +28,12 @@ class Metadata(NamedTuple):
     Attributes:
         format: ``JPEG``, ``PNG`` or ``WEBP``.
         width: in pixels, before the orientation is applied.
-        height: likewise.
-        mode: Pillow's name for the kind of pixels, such as ``RGB``.
-        jpeg_quality: libjpeg's quality, 1 to 100, whose luminance steps are nearest; None if the
-            file is no JPEG.
-        orientation: EXIF's, 1 to 8; 1, upright, if the file says nothing.
-        exif: whether there is any EXIF.
+        height: in pixels, before the orientation is applied.
+        mode: Pillow's pixel mode, such as ``RGB``.
+        jpeg_quality: libjpeg's quality, 1 to 100, with the nearest luminance quantisation steps;
+            None if the file is not a JPEG.
+        orientation: EXIF orientation, 1 to 8; 1, upright, if the file has none.
+        exif: whether the file has EXIF entries.
     """
 
     format: str
@@ -51,7 +51,7 @@ def read_metadata(path: Path) -> Metadata:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
         return Metadata(
-            # The first image of several in a JPEG is a JPEG.
+            # An MPO file is a JPEG with several images.
             "JPEG" if image.format == "MPO" else str(image.format),
             *image.size,
             image.mode,

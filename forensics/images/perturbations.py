@@ -1,7 +1,6 @@
-"""Test images as they arrive after some handling: recompressed, blurred, noisy, made smaller.
+"""Perturbations of test images: JPEG compression, blur, noise, downscaling.
 
-A perturbation works on one image, ``(S, S, 3)`` uint8 in and out, so that what it does to an image
-depends on neither its batch nor its neighbours.
+A perturbation maps one image to one image, ``(S, S, 3)`` uint8, independently of its batch.
 """
 
 import math
@@ -21,13 +20,13 @@ Pixels = NDArray[np.uint8]
 
 
 class Perturbation(NamedTuple):
-    """One way of handling images.
+    """One kind of perturbation.
 
     Attributes:
-        what: its strength in words, for axes and tables.
-        strengths: those that are measured unless others are named, mildest first; ours.
-        known: whether there is such a strength, and what must be true of it in words.
-        apply: from an image, a strength and a source of draws to an image.
+        what: name of its strength, for axes and tables.
+        strengths: default strengths, mildest first; our choice.
+        known: whether a strength is valid, and the range in words.
+        apply: maps an image, a strength and a random generator to an image.
     """
 
     what: str
@@ -54,7 +53,7 @@ def noisy(image: Pixels, std_grey_levels: float, draws: np.random.Generator) -> 
 
 
 def resized(image: Pixels, scale: float, draws: np.random.Generator) -> Pixels:
-    """Make smaller by a scale in (0, 1), antialiased, and as large as before, both bicubic."""
+    """Downscale by a factor in (0, 1], antialiased, and upscale back, both bicubic."""
     size = image.shape[0]
     smaller = max(1, round(size * scale))
     small = Image.fromarray(image).resize((smaller, smaller), Image.Resampling.BICUBIC)
@@ -62,7 +61,7 @@ def resized(image: Pixels, scale: float, draws: np.random.Generator) -> Pixels:
 
 
 def zoomed(image: Pixels, pixels: float) -> Pixels:
-    """Cut a frame of so many pixels, which may be a fraction, and resize to as large as before."""
+    """Crop a number of pixels, possibly fractional, from each side and resize to the old size."""
     size = image.shape[0]
     box = (pixels, pixels, size - pixels, size - pixels)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box))
@@ -94,27 +93,27 @@ PERTURBATIONS = {
         resized,
     ),
 }
-"""By name, as ``perturb=`` takes them."""
+"""Perturbations by the names of ``perturb=``."""
 
 
 def chosen(entries: Sequence[str]) -> list[tuple[str, float]]:
     """Perturbations with their strengths.
 
     Args:
-        entries: each a name, for all its strengths, or a name, a colon and a strength.
+        entries: each a name, for all default strengths, or a name, a colon and a strength.
 
     Raises:
-        UserError: if one is neither.
+        UserError: if an entry is neither.
     """
     found: list[tuple[str, float]] = []
     for entry in entries:
         name, _, given = entry.partition(":")
         checks.require(name in PERTURBATIONS, "perturb", entry, f"name {', '.join(PERTURBATIONS)}")
-        one = PERTURBATIONS[name]
+        perturbation = PERTURBATIONS[name]
         if not given:
-            found += [(name, strength) for strength in one.strengths]
+            found += [(name, strength) for strength in perturbation.strengths]
             continue
-        is_known, range_ = one.known
+        is_known, range_ = perturbation.known
         try:
             strength = float(given)
         except ValueError:
@@ -127,19 +126,19 @@ def chosen(entries: Sequence[str]) -> list[tuple[str, float]]:
 def perturb(
     name: str, strength: float, seed: int, match: Match, resize_filter: ResizeFilter
 ) -> Callable[[Pixels, int], Pixels]:
-    """One perturbation at one strength, as a function of an image and its position in the test.
+    """One perturbation at one strength, as a function of an image and its row in its source.
 
     Args:
         name: a key of `PERTURBATIONS`.
         strength: in its unit.
-        seed: with the position it decides all draws.
-        match: what is done to every image before a detector sees it, so to a perturbed one, too.
-        resize_filter: of ``match``.
+        seed: decides all draws, together with the row.
+        match: the processing of all images, repeated after the perturbation.
+        resize_filter: filter of ``match``.
     """
     apply = PERTURBATIONS[name].apply
 
-    def change(image: Pixels, position: int) -> Pixels:
-        perturbed = apply(image, strength, np.random.default_rng([seed, position]))
+    def change(image: Pixels, row: int) -> Pixels:
+        perturbed = apply(image, strength, np.random.default_rng([seed, row]))
         return matched(perturbed, match, resize_filter)
 
     return change

@@ -1,4 +1,4 @@
-"""Spectra of images, where upsampling leaves its traces."""
+"""Power spectra of images, in which upsampling leaves traces."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 STD_FLOOR = 0.01
-"""Least spread in decades, or a frequency at which images hardly differ outweighs all others."""
+"""Least standard deviation in decades, so that frequencies of little variance do not dominate."""
 
 
 def log_power(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The log10 power of the images' grey values.
 
     Args:
-        images: ``(n, S, S, 3)`` uint8. The mean grey value is taken out and a Hann window put
-            on, or the jump between opposite borders would show as a cross.
+        images: ``(n, S, S, 3)`` uint8. The mean grey value is subtracted and a Hann window applied;
+            otherwise the step between opposite borders would appear as a cross.
 
     Returns:
         ``(n, S, S)``, frequency 0 in the middle.
@@ -68,7 +68,7 @@ def profiles(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 def distance(
     profiles: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Distance of profiles from those of a source, in its own standard deviations.
+    """Distance of profiles from those of a source, in the source's standard deviations.
 
     Args:
         profiles: ``(n, F)``, from `profiles`.
@@ -76,8 +76,8 @@ def distance(
         std: ``(F,)`` their standard deviation.
 
     Returns:
-        ``(n,)`` the largest deviation from 1/4 cycles per pixel on. There upsampling leaves its
-        traces, at a few frequencies, which drown in a mean over all; below, faces differ anyway.
+        ``(n,)`` the largest deviation from 1/4 cycles per pixel on. There upsampling leaves traces
+        at a few frequencies, which a mean over all would hide; below, faces vary too much.
     """
     upper = slice(profiles.shape[1] // 2, None)
     deviations = (profiles - mean) / np.maximum(std, STD_FLOOR)
@@ -87,11 +87,11 @@ def distance(
 def nearest(
     profiles: NDArray[np.float64], spectra: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> NDArray[np.float64]:
-    """`distance` of each profile to the nearest of some sources; ``(n,)``.
+    """`distance` of each profile to the nearest source; ``(n,)``.
 
     Args:
-        profiles: ``(n, F)``.
-        spectra: by source, ``mean`` and ``std`` of its profiles.
+        profiles: ``(n, F)``, from `profiles`.
+        spectra: ``mean`` and ``std`` of the profiles, by source.
     """
     distances = [
         distance(profiles, np.array(source["mean"]), np.array(source["std"]))

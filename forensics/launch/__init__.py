@@ -1,1 +1,1 @@
-"""From a command line to jobs: entry points, resume, sweeps."""
+"""Launching of jobs from a command line: entry points, resume, sweeps."""

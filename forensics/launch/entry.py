@@ -29,7 +29,7 @@ from forensics.launch.resume import resumed_arguments
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 def run(
@@ -39,18 +39,17 @@ def run(
 ) -> None:
     """Run a Hydra entry point and end the process.
 
-    What a user can mend is printed as one sentence, with a traceback only if
-    ``hydra.verbose=true``; the exit code is then 1. Anything else is our own mistake and keeps
-    its traceback.
+    An error that the user can fix is printed as one sentence, with a traceback only if
+    ``hydra.verbose=true``, and gives exit code 1. Any other error is a bug and keeps its traceback.
 
     Args:
         main: the entry point.
-        register: takes the arguments and tells Hydra the settings' types.
-        at_end: what follows it, however it ended.
+        register: registers the settings' types with Hydra, given the arguments.
+        at_end: called after the entry point, even if it failed.
     """
-    # Lets Hydra's own errors come here rather than be printed and swallowed.
+    # Makes Hydra raise its own errors rather than print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # As Ctrl-C: what schedulers and `kill` send first.
+    # Handled like Ctrl-C: schedulers and `kill` send SIGTERM first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def arguments_and_main() -> None:
@@ -64,16 +63,16 @@ def run(
 
 
 def _exit_code(work: Callable[[], None]) -> int:
-    """Do something and tell of its errors."""
+    """Run a function and print its errors; returns the exit code."""
     try:
         work()
     except KeyboardInterrupt as interrupt:
-        _print(str(interrupt) or "Interrupted: nothing is lost, run the same command again.")
+        _print(str(interrupt) or "Interrupted: nothing is lost, repeat the command.")
         return INTERRUPTED
     except (PastHydra, Exception) as raised:
         error = raised.error if isinstance(raised, PastHydra) else raised
         if not isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
-            raise error from error.__cause__  # a mistake of ours
+            raise error from error.__cause__  # a bug
         if "hydra.verbose=true" in sys.argv:
             traceback.print_exc()
         _print(sentence(error))
@@ -82,18 +81,18 @@ def _exit_code(work: Callable[[], None]) -> int:
 
 
 class PastHydra(BaseException):
-    """Carries an error past Hydra, which would print words of its own before it, or swallow it."""
+    """Carries an error past Hydra, which would print additional text or suppress it."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 def job(work: Callable[[], None]) -> None:
-    """Do a job of Hydra's, telling of its errors as `run` says.
+    """Run a Hydra job, with errors reported as in `run`.
 
-    A single run ends at once. In a sweep the other jobs go on, so the error is logged where it
-    happens, and Hydra raises the first one at the end. Where a launcher runs several jobs at once,
-    each is done in a process of its own: joblib would end all of them when one is killed.
+    A failed single run ends at once. In a sweep the other jobs continue, so the error is logged
+    immediately, and Hydra raises the first error at the end. If a launcher runs several jobs at
+    once, each runs in a process of its own: joblib would end all of them when one is killed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -105,17 +104,17 @@ def job(work: Callable[[], None]) -> None:
         if is_sweep():
             log.error("%s failed: %s", runs.shown(folder), sentence(error))
             raise
-        # The folder that Hydra made for it; not one with anything in it.
+        # Remove the folder that Hydra created, if it is empty.
         with suppress(OSError):
             folder.rmdir()
         raise PastHydra(error) from error
 
 
 def _do_apart(work: Callable[[], None], folder: Path) -> None:
-    """Do a job in a process that shares what this one has imported, and wait for its end.
+    """Run a job in a forked process, which shares imported modules, and wait for its end.
 
     Raises:
-        UserError: if the job failed or was killed, which is then left in ``failed.json``.
+        UserError: if the job failed or was killed; the latter is recorded in ``failed.json``.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -142,15 +141,15 @@ def _do_apart(work: Callable[[], None], folder: Path) -> None:
         code = process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         reason = (
-            f"The job's process was ended by {how}: if nobody did that, it was out of memory; "
-            "run the same command again."
+            f"The job's process was ended by {how}: unless a user did that, it ran out of memory; "
+            "repeat the command."
         )
         files.write_json(folder / runs.FAILED, {"error": reason})
     raise UserError(reason)
 
 
 def is_sweep() -> bool:
-    """Whether this job is one of a sweep's."""
+    """Whether this job is part of a sweep."""
     return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
@@ -160,20 +159,20 @@ def _launches_in_process() -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Mark a block as work of a run whose folder `runs.begin` has claimed.
+    """Context for the work of a run whose folder `runs.begin` has claimed.
 
-    If it fails, ``failed.json`` is left there, unless a complete result still stands. If it is
-    stopped, it is said how to resume.
+    An error is recorded in ``failed.json``, unless the folder still has a complete result. An
+    interruption is reported with the command to resume.
     """
     try:
         yield
     except Exception as error:
         if not (folder / runs.RESULT).exists():
-            # The disk may be what failed.
+            # The disk may be the cause of the failure.
             with suppress(OSError):
                 files.write_json(folder / runs.FAILED, {"error": sentence(error)})
         raise
-    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning makes the latter of the former
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the former into the latter
         how = f"python {_program()} resume={runs.shown(folder)}"
         if is_sweep():
             how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
@@ -193,33 +192,33 @@ def sentence(error: Exception) -> str:
     """An error as one sentence: the setting, file or folder, and what to do."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={option} is no choice: take one of {', '.join(sorted(error.options))}."
+        return f"{group}={option} is unknown: choose one of {', '.join(sorted(error.options))}."
     if isinstance(error, OverrideParseException):
-        return f"Cannot read {error.override!r}: write it as KEY=VALUE, odd values in quotes."
+        return f"Cannot read {error.override!r}: write it as KEY=VALUE, special values in quotes."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}; mend that and run the same command again."
+        return f"{where}{error.strerror or error}; fix that and repeat the command."
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and key:
         close = _nearest_key(str(cause.key), cause.parent_node)
-        guess = f"did you mean {close}?" if close else f"{_program()} --cfg job shows all."
+        guess = f"did you mean {close}?" if close else f"{_program()} --cfg job lists all."
         return f"There is no setting {key}: {guess}"
     if isinstance(cause, OmegaConfBaseException) and key:
         return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     if isinstance(error, HydraException) and str(error).startswith("Ambiguous value"):
         given = str(error).split("'")[1]
-        return f"{given} has several values: add -m for a job with each; a list is KEY=[A,B]."
+        return f"{given} has several values: add -m for a sweep; a list is KEY=[A,B]."
     if isinstance(error, HydraException) and "No match in the defaults list" in str(error):
         group = str(error).split("'")[1]
-        return f"There is no group {group}: {_program()} --help shows all."
+        return f"There is no group {group}: {_program()} --help lists all."
     if isinstance(error, UserError | HydraException):
         return " ".join(str(error).split())
     return f"{type(error).__name__}: {error}"
 
 
 def _nearest_key(key: str, node: Any) -> str | None:  # noqa: ANN401
-    """The setting most like an unknown one: of the same name below a group, or spelled alike."""
+    """The likely intended setting: the same name below a group, or a similar spelling."""
     names = [str(name) for name in node or ()]
     for name in names:
         inner = node._get_node(name)
@@ -229,13 +228,13 @@ def _nearest_key(key: str, node: Any) -> str | None:  # noqa: ANN401
 
 
 def refuse_devices_in_sweep(devices: int) -> None:
-    """Refuse several devices where Hydra runs a sweep's jobs in this process.
+    """Refuse several devices if Hydra runs a sweep's jobs in this process.
 
     Raises:
-        UserError: then; each device's process would start the sweep again.
+        UserError: in that case, since each device's process would start the sweep again.
     """
     if is_sweep() and _launches_in_process() and devices > 1:
         raise UserError(
             f"trainer.devices={devices} inside a sweep would start the sweep again on every "
-            "device: leave out --multirun, or take one device."
+            "device: leave out --multirun, or use one device."
         )

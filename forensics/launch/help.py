@@ -1,4 +1,4 @@
-"""Help of the entry points, without anything that takes long to import."""
+"""Help of the entry points, without slow imports."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,15 @@ import yaml
 
 
 def answer(config: Path) -> None:
-    """Print the help of an entry point and end the process, if its command line asks for it.
+    """Print the help of an entry point and exit, if its command line asks for it.
 
-    Hydra would do so after seconds, in which torch and Lightning are imported.
+    Hydra would do so only after torch and Lightning are imported, which takes seconds.
 
     Args:
-        config: the entry point's, which has the text.
+        config: the entry point's configuration file, which has the text.
     """
     if not {"--help", "-h"} & set(sys.argv[1:]):
         return
     text = yaml.safe_load(config.read_text())["hydra"]["help"]["template"]
-    # A reader may have gone, as in `train.py --help | head`.
     sys.stdout.write(text)
     sys.exit()

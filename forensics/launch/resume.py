@@ -10,14 +10,14 @@ from forensics.errors import UserError
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
-    """The command line that a former run was started with, and what is new in this one.
+    """The command line of an earlier run, with the changes of this one.
 
     Args:
-        arguments: of this command line; returned as they are unless ``resume=FOLDER``, to go on
-            in that folder, or ``sample=FOLDER``, to use what was trained there, is among them.
+        arguments: this command line; returned unchanged unless it has ``resume=FOLDER``, to resume
+            the run in that folder, or ``sample=FOLDER``, to sample the generator trained there.
 
     Raises:
-        UserError: if the folder holds no run, or something else than settings stands beside it.
+        UserError: if the folder has no run, or there are other arguments than settings.
     """
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
     key = next((name for name in names if name in ("resume", "sample")), None)
@@ -26,8 +26,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     for argument in arguments:
         if argument.startswith("-") or "=" not in argument:
             raise UserError(
-                f"{key}=FOLDER takes one run, with settings KEY=VALUE beside it and nothing "
-                f"else: leave out {argument}."
+                f"{key}=FOLDER accepts only settings KEY=VALUE as further arguments: leave out "
+                f"{argument}."
             )
     parser = OverridesParser.create()
     new = {parsed.key_or_group: parsed for parsed in parser.parse_overrides(arguments)}
@@ -38,12 +38,12 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     for file in ("overrides.yaml", "hydra.yaml"):
         if not (record / file).is_file():
             raise UserError(
-                f"{key}={folder} is no folder of a run: it has no .hydra/{file}; name one below "
+                f"{key}={folder} is not a run folder: it has no .hydra/{file}; name one below "
                 "outputs."
             )
     hydra = _load(record / "hydra.yaml").hydra
     if key == "sample" and hydra.job.config_name != "generate":
-        raise UserError(f"sample={folder} is no run of generate.py: name one that is.")
+        raise UserError(f"sample={folder} is not a run of generate.py: name one that is.")
     options = ["--config-name", str(hydra.job.config_name)]
     for place in hydra.runtime.config_sources:
         if place.provider == "command-line":
@@ -51,16 +51,16 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     saved = [str(override) for override in _load(record / "overrides.yaml")]
     arguments = [argument for argument in arguments if not argument.startswith("hydra.run.dir=")]
     if key == "resume":
-        # The default of ``name`` has the time of day in it.
+        # The default of ``name`` contains the current time.
         saved = [f'name="{Path(hydra.runtime.output_dir).name}"', *saved]
         arguments.append(f'hydra.run.dir="{folder}"')
     else:
         saved = [override for override in saved if not override.startswith("name=")]
     kept = {parsed.key_or_group: parsed for parsed in parser.parse_overrides(saved)}
-    # Code is imported because the user names it, not because a file does.
+    # Plug-ins are imported only if the user names them, never because a file does.
     if "plugin" in kept and "plugin" not in new:
         given = kept["plugin"].input_line
-        raise UserError(f"{key}={folder} was begun with {given}: add that.", key="plugin")
+        raise UserError(f"{key}={folder} was started with {given}: add it.", key="plugin")
     return [
         *options,
         *(str(parsed.input_line) for name, parsed in kept.items() if name not in new),

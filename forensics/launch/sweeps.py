@@ -1,9 +1,9 @@
-"""Sweeps: what jobs one has, which of them are done already.
+"""Sweeps: the record of a sweep's jobs, and which of them are complete.
 
-A sweep can be run again, with the same command, until it is complete: jobs that have a result are
-passed over, jobs that were stopped resume from their last checkpoint. With another command it has
-the jobs of that one and, of earlier ones, those with a result; jobs that are no longer asked for
-are not missing.
+A sweep's command can be repeated until the sweep is complete: complete jobs are skipped, stopped
+jobs resume from their last checkpoint. After another command in the same folder, the sweep consists
+of the jobs of that command and the complete jobs of earlier ones; other earlier jobs do not count
+as missing.
 """
 
 import json
@@ -31,31 +31,35 @@ log = logging.getLogger(__name__)
 
 
 class SweepRecord(Callback):
-    """Writes down, before its first job, what jobs a sweep has; ``conf/train.yaml`` names it.
+    """Records the jobs of a sweep before the first one; registered in ``conf/train.yaml``.
 
     Attributes:
-        folder: of the sweep that this process runs, None if it runs none.
+        folder: folder of the sweep that this process runs, None if it runs none.
     """
 
     folder: ClassVar[Path | None] = None
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
-        """Write ``sweep.json``; complete jobs of an earlier sweep there stay in it."""
+        """Write ``sweep.json``; complete jobs of an earlier sweep in the folder are kept."""
         if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
-            return  # one that chooses its jobs as it goes
+            return  # a sweeper that chooses its jobs adaptively
         try:
             folder = Path(config.hydra.sweep.dir)
             folder.mkdir(parents=True, exist_ok=True)
             jobs = _jobs(config)
             if (folder / runs.SWEEP).exists():
                 before = json.loads((folder / runs.SWEEP).read_text())["jobs"]
-                whole = [job for job in before if (folder / job["folder"] / runs.RESULT).exists()]
-                jobs = {job["folder"]: job["overrides"] for job in whole} | jobs
+                complete = [
+                    job for job in before if (folder / job["folder"] / runs.RESULT).exists()
+                ]
+                jobs = {job["folder"]: job["overrides"] for job in complete} | jobs
             files.write_json(
                 folder / runs.SWEEP,
                 {
                     "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-                    "jobs": [{"folder": name, "overrides": one} for name, one in jobs.items()],
+                    "jobs": [
+                        {"folder": name, "overrides": overrides} for name, overrides in jobs.items()
+                    ],
                 },
             )
             SweepRecord.folder = folder
@@ -65,7 +69,7 @@ class SweepRecord(Callback):
 
 
 def _jobs(config: DictConfig) -> dict[str, list[str]]:
-    """The overrides of every job by its folder's name, as `BasicSweeper` and launchers find them.
+    """The overrides of every job by its folder's name, as in `BasicSweeper` and launchers.
 
     Raises:
         UserError: if two jobs would share a folder.
@@ -96,14 +100,14 @@ def _jobs(config: DictConfig) -> dict[str, list[str]]:
 
 
 def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a job of a sweep has its result from an earlier run of the sweep.
+    """Whether a job of a sweep has a result from an earlier start of the sweep.
 
     Args:
-        folder: the job's.
-        settings: those of now, by dotted keys.
+        folder: the job's folder.
+        settings: the current settings by dotted keys.
 
     Raises:
-        UserError: if the result is of other settings.
+        UserError: if the result has other settings.
     """
     if not entry.is_sweep() or not (folder / runs.RESULT).exists():
         return False
@@ -115,7 +119,7 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
             f"{runs.shown(folder)} holds a run with another {key}: give the sweep another folder "
             "with hydra.sweep.dir=FOLDER."
         )
-    log.info("%s is done already", runs.shown(folder))
+    log.info("%s is already complete", runs.shown(folder))
     return True
 
 
@@ -125,6 +129,6 @@ def was_stopped(folder: Path) -> bool:
 
 
 def ended() -> Path | None:
-    """The folder of the sweep that this process has run; None the second time, and after a run."""
+    """The folder of the sweep that this process has run, returned once; None after a single run."""
     folder, SweepRecord.folder = SweepRecord.folder, None
     return folder

@@ -1,1 +1,1 @@
-"""Tables and figures of what runs measured."""
+"""Tables and figures of the results of runs."""

@@ -26,9 +26,9 @@ def write_audit(
     """Write ``audit.json``, ``duplicates.csv`` and ``spectra.png``.
 
     Args:
-        to: the folder, made if missing.
-        found: what `forensics.evaluation.audit.audit` gave.
-        sources: that were audited.
+        to: the folder, created if missing.
+        found: the result of `forensics.evaluation.audit.audit`.
+        sources: the audited sources.
         groups: by source, the group of each row; rows of one group show the same image.
     """
     to.mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ def write_audit(
     table.writerow(["group", "source", "path"])
     table.writerows(
         sorted(
-            (int(group), one.source.name, one.source.paths[row])
-            for one, of_source in zip(sources, groups, strict=True)
+            (int(group), audited.source.name, audited.source.paths[row])
+            for audited, of_source in zip(sources, groups, strict=True)
             for row, group in enumerate(of_source)
             if members[group] > 1
         )
@@ -47,7 +47,10 @@ def write_audit(
     with atomic(to / "duplicates.csv") as file:
         file.write(text.getvalue().encode())
     figure = spectra(
-        {one.source.name: mean_log_power(one.source.rows[:SPECTRUM_IMAGES]) for one in sources}
+        {
+            audited.source.name: mean_log_power(audited.source.rows[:SPECTRUM_IMAGES])
+            for audited in sources
+        }
     )
     with atomic(to / "spectra.png") as file:
         figure.savefig(file, format="png", dpi=100)

@@ -1,4 +1,4 @@
-"""A study's tables: rows as files have them, and Markdown as people read them."""
+"""A study's tables: rows for csv files, and formatted tables for reports."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
 
 
 def _paper(train_on: Sequence[str], generator: str, variant: Variant, metric: str) -> float | None:
-    """The paper's figure for the same question, whoever's images: named alike, or the toy's."""
+    """The paper's figure for sources of the same names, also for the toy sources."""
     trained, tested = ([name.removeprefix("demo_") for name in names]
                        for names in (train_on, [generator]))  # fmt: skip
     if trained != ["pggan"]:
@@ -72,12 +72,12 @@ def _measured(pair: PairScores, metric: str) -> dict[str, Any]:
 
 
 def cells(study: Study) -> Rows:
-    """Every metric of every test pair by what was trained on, variant and threshold.
+    """Every metric of every test pair by training set, variant and threshold.
 
     Returns:
         Rows with the mean over seeds, its interval, and the paper's figure where it has one.
-        AUROC has no threshold and one row. ``missing_seeds`` are those that some other variant or
-        training set has and this one has not. What no run has tested has no row.
+        AUROC has no threshold and one row. ``missing_seeds`` are seeds that another variant or
+        training set has and this one lacks. Untested combinations have no row.
     """
     rows: Rows = []
     every_seed = {run.seed for run in study.runs} - {UNKNOWN}
@@ -120,7 +120,7 @@ def differences(study: Study) -> Rows:
     """Difference of each variant to the first in each metric, paired by image and seed.
 
     Returns:
-        Rows at `Study.threshold`; empty where there is one variant. Only seeds that both have are
+        Rows at `Study.threshold`; empty if there is one variant. Only seeds of both variants are
         compared. ``p_holm`` is corrected for all tests of the same metric.
     """
     rows: Rows = []
@@ -158,14 +158,14 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
     """The grid of training sets by tested generators.
 
     Args:
-        rows: of `cells`.
+        rows: rows of `cells`.
         metric: one of `METRICS`.
-        threshold: of metrics that have one.
+        threshold: threshold of metrics that have one.
 
     Returns:
         A row for each real source, variant and training set: ``<generator>`` the mean,
-        ``mean_unseen``, ``worst_unseen`` and its generator; ``left_out``, the value on the one
-        generator a leave-one-out set leaves, None for other sets.
+        ``mean_unseen``, ``worst_unseen`` and its generator; ``left_out``, the value for the
+        generator left out of a leave-one-out training set, None for other sets.
     """
     chosen = [
         row for row in rows if row["metric"] == metric and row["threshold"] in (threshold, None)
@@ -198,10 +198,10 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
 def perturbed(study: Study) -> Rows:
     """ACC at `Study.threshold` and AUROC under each perturbation and strength.
 
-    Strength None is the plain test.
+    Strength None is the test without perturbation.
 
     Returns:
-        Rows; empty where no run was tested under any.
+        Rows; empty if no run was tested under perturbations.
     """
     rows: Rows = []
     for (train_on, variant, real, generator), tested in _tested(study):
@@ -225,7 +225,7 @@ def perturbed(study: Study) -> Rows:
 
 
 def as_csv(rows: Rows) -> str:
-    """Rows as csv, numbers with six digits."""
+    """Rows as csv, numbers with six significant digits."""
     file = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -237,16 +237,16 @@ def as_csv(rows: Rows) -> str:
 
 
 Table = tuple[list[str], list[list[str]]]
-"""A header and lines, for Markdown and for the page."""
+"""A header and lines, for Markdown and HTML."""
 
 
 def percent(value: float | None) -> str:
-    """A share in percent with one digit."""
+    """A share in percent with one decimal."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def with_interval(row: dict[str, Any]) -> str:
-    """Mean, interval over images, spread over seeds, and what is missing."""
+    """Mean, interval over images, spread over seeds, and missing seeds."""
     cell = f"{percent(row['mean'])} [{percent(row['low'])}, {percent(row['high'])}]"
     if row["seeds"] >= MIN_SEEDS:
         cell += f" ± {percent(row['std'])}"
@@ -257,7 +257,7 @@ def with_interval(row: dict[str, Any]) -> str:
 
 
 def table_1(study: Study, rows: Rows, train_on: str, threshold: str) -> Table:
-    """The paper's Table 1 from `cells`: ours, and the paper's beside it where it has figures."""
+    """Table 1 from `cells`, with the paper's figures beside ours where it has them."""
     chosen = {
         (row["real"], row["generator"], row["metric"], row["variant"]): row
         for row in rows
@@ -321,7 +321,7 @@ def difference_table(study: Study, rows: Rows) -> Table:
 
 
 def grid_table(lines: Rows) -> Table:
-    """`grid` in percent; what was trained on is marked with a star."""
+    """`grid` in percent; seen generators are marked with a star."""
     fixed = ("metric", "real", "variant", "train_on", "seeds", "mean_unseen", "worst_unseen",
              "worst_generator", "left_out")  # fmt: skip
     generators = [

@@ -17,7 +17,7 @@ def roc(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -
     """ROC curves.
 
     Args:
-        curves: by name, share of the generated called real and share of the reals called real.
+        curves: by name, shares of generated and of real images called real.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     axis = figure.subplots()
@@ -32,7 +32,7 @@ def roc(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -
 def precision_recall(
     curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> Figure:
-    """Precision-recall curves of finding the generated images.
+    """Precision-recall curves of the generated class.
 
     Args:
         curves: by name, recall and precision.
@@ -77,7 +77,7 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
     Args:
         grids: rows of `forensics.reports.comparison.grid`, of one metric and real source.
         generators: the columns, in order.
-        title: of the figure.
+        title: title of the figure.
     """
     variants = list(dict.fromkeys(row["variant"] for row in grids))
     train_sets = list(dict.fromkeys(row["train_on"] for row in grids))
@@ -116,8 +116,9 @@ def metrics_under_perturbation(rows: Sequence[Mapping[str, Any]], what: str) -> 
     """ACC and AUROC against the strength of one perturbation, a line for each variant.
 
     Args:
-        rows: of `forensics.reports.comparison.perturbed`, of one perturbation and training set.
-        what: the strength in words.
+        rows: rows of `forensics.reports.comparison.perturbed`, of one perturbation and training
+            set.
+        what: label of the strength.
     """
     generators = list(dict.fromkeys((row["generator"], row["seen"]) for row in rows))
     variants = list(dict.fromkeys(row["variant"] for row in rows))
@@ -163,8 +164,8 @@ def feature_maps(
     """Feature spaces in two dimensions, by PCA above and t-SNE below, coloured by source.
 
     Args:
-        spaces: of each detector, its name, every image's source and ``(n, k)`` principal
-            components, strongest first.
+        spaces: for each detector, its name, every image's source and ``(n, k)`` principal
+            components, by decreasing variance.
         seen: sources that were trained on; others are drawn as crosses.
 
     Source: arXiv 1902.11153, figure 3.
@@ -194,16 +195,16 @@ def feature_maps(
 
 
 def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Reliability diagrams, whose points are as large as their bins are full.
+    """Reliability diagrams, with point sizes by the number of images in a bin.
 
     Args:
-        curves: by name, what `forensics.evaluation.metrics.reliability` gives.
+        curves: by name, the result of `forensics.evaluation.metrics.reliability`.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     axis = figure.subplots()
     for name, bins in curves.items():
         probabilities, shares, counts = (
-            np.array([one[key] for one in bins]) for key in ("probability", "share_real", "n")
+            np.array([bin_[key] for bin_ in bins]) for key in ("probability", "share_real", "n")
         )
         (line,) = axis.plot(probabilities, shares, label=name)
         sizes = 4 + 200 * counts / counts.sum()
@@ -215,22 +216,22 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
 
 
 def rates_under_perturbation(result: Mapping[str, Any]) -> Figure:
-    """Rate of correct calls by source under growing perturbations.
+    """TPR or TNR of each source, at the 5 % threshold, under perturbations of rising strength.
 
     Args:
-        result: of one detector, as in ``evaluation.json``, at its 5 % threshold.
+        result: the result of one detector, as in ``evaluation.json``.
     """
-    names = list(dict.fromkeys(one["perturbation"] for one in result["perturbed"]))
+    names = list(dict.fromkeys(step["perturbation"] for step in result["perturbed"]))
     figure = Figure(figsize=(4 * len(names), 4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axis, name in zip(axes, names, strict=True):
-        steps = [one for one in result["perturbed"] if one["perturbation"] == name]
-        ticks = ["untouched", *(f"{one['strength']:g}" for one in steps)]
+        steps = [step for step in result["perturbed"] if step["perturbation"] == name]
+        ticks = ["none", *(f"{step['strength']:g}" for step in steps)]
         for position, source in enumerate(result["sources"]):
             key = f"{'tpr' if source['real'] else 'tnr'}_at_source_0.05"
-            values = [source[key], *(one["sources"][position][key] for one in steps)]
+            values = [source[key], *(step["sources"][position][key] for step in steps)]
             axis.plot(ticks, values, marker="o", label=source["source"])
         axis.set(xlabel=PERTURBATIONS[name].what, ylim=(-0.02, 1.02))
-    axes[0].set_ylabel("called rightly at the 5 % threshold")
+    axes[0].set_ylabel("TPR or TNR at the 5 % threshold")
     axes[0].legend()
     return figure

@@ -1,4 +1,4 @@
-"""A card for a detector that is given away: input, output, results, limits."""
+"""Model card of an exported detector: input, output, results, limits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ MODEL_CARD = "README.md"
 _MATCHED = {
     Match.none: "",
     Match.jpeg: f", then saved as JPEG of quality {MATCH_QUALITY}, 4:2:0, and read again",
-    Match.resample: f", then made {MATCH_SHARE:g} times as large and as large as before",
+    Match.resample: f", then downscaled to {MATCH_SHARE:g} of its size and upscaled back",
 }
 """Further processing of a detector's input, as a clause."""
 
@@ -28,13 +28,13 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
     """Model card in Markdown.
 
     Args:
-        detector: it.
-        result: its run's ``result.json``, None if there is none beside it.
+        detector: the detector.
+        result: its run's ``result.json``, None if it is missing.
     """
     card, provenance = detector.card, detector.card.provenance
     size, calibration = card.input.image_size, card.calibration
     real, generated = (calibration.thresholds[name] for name in (CERTAIN_REAL, CERTAIN_GENERATED))
-    output = "`scores`, `(B,)` float32, higher for real; they could not be calibrated."
+    output = "`scores`, `(B,)` float32, higher for real; not calibrated."
     if calibration.temperature is not None:
         real, generated = (calibration.probability_real(score) or 0 for score in (real, generated))
         output = (
@@ -45,35 +45,34 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
     lines = [
         "# Detector of generated faces",
         "",
-        f"A {card.model}, trained to tell images of {', '.join(provenance.real)} (real) from those "
-        f"of {', '.join(provenance.trained_on) or 'nothing'} (generated); preprocess in training: "
+        f"A {card.model}, trained on images of {', '.join(provenance.real)} (real) and "
+        f"{', '.join(provenance.trained_on) or 'none'} (generated); training augmentation: "
         f"{provenance.preprocess}. Weights sha256 {detector.sha256}, version "
         f"{provenance.version}, commit {provenance.git_commit}.",
         "",
     ]
     if provenance.toy:
-        lines += ["**Trained on toy faces that code drew: of no use on photographs.**", ""]
+        lines += ["**Trained on rendered toy faces: of no use on photographs.**", ""]
     lines += [
         "## Input and output",
         "",
-        f"* In: `images`, `(B, 3, {size}, {size})` uint8 RGB grey levels: the middle square of the "
-        "upright image, resized to "
-        f"{size} pixels by Pillow's antialiased {card.input.resize_filter} filter (decode policy "
-        f"{card.input.decode_policy}){_MATCHED[Match(card.input.match)]}. Another way "
-        "there gives other scores.",
-        f"* Out: {output}",
+        f"* Input: `images`, `(B, 3, {size}, {size})` uint8 RGB: the centre square of the upright "
+        f"image, resized to {size} pixels by Pillow's antialiased {card.input.resize_filter} "
+        f"filter (decode policy {card.input.decode_policy})"
+        f"{_MATCHED[Match(card.input.match)]}. Other preparation gives other scores.",
+        f"* Output: {output}",
         f"* Real from {real:.6g} on (5 % of the validation real images are below), generated below "
-        f"{generated:.6g} (1 % of them are), unsure between.",
+        f"{generated:.6g} (1 % of them are below), unsure between.",
         "",
         "## Results",
         "",
     ]
     if result is None:
-        lines.append("Not in this file: they stand in `result.json` of the run.")
+        lines.append("See `result.json` of the run.")
     else:
         lines += [
-            "Percent, with 95 % intervals, on images that were not trained on. TPR is the share of "
-            "reals called real, TNR that of generated called generated.",
+            "Percent, with 95 % intervals, on test images. TPR is the share of real images called "
+            "real, TNR the share of generated images called generated.",
             "",
             f"| test pair | n | threshold | {' | '.join(m.upper() for m in AT_THRESHOLD)} |",
             "|---|---|---|" + "---|" * len(AT_THRESHOLD),
@@ -91,20 +90,21 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
         "## Limits",
         "",
         *(f"* {limit}" for limit in limits(card)),
-        "* The exported graph gives those a probability like any other. It computes in float32: "
-        "where the detector was tested in bfloat16, its scores differ by that rounding.",
+        "* The exported graph has no verdict unsure: it gives such images a probability like any "
+        "other. It computes in float32; if the detector was tested in bfloat16, its scores differ "
+        "by rounding.",
         "",
         "## Intended use",
         "",
-        "Research on how detectors generalise. A score is no proof about a single image, and not "
-        "to be used as one about a person.",
+        "Research on the generalisation of detectors. A score is not proof that a single image is "
+        "real or generated and must not be used as evidence against a person.",
         "",
     ]
     return "\n".join(lines)
 
 
 def write_card(folder: Path, detector: Predictor, source: Path) -> Path:
-    """Write the model card; ``source`` is the run's folder or the file the detector came from."""
+    """Write the model card; ``source`` is the run's folder or the detector's file."""
     home = source if source.is_dir() else source.parent
     result = runs.read_result(home) if (home / runs.RESULT).exists() else None
     path = folder / MODEL_CARD

@@ -32,18 +32,18 @@ CELLS = (
     "mean over seeds [mean of their 95 % intervals over images], then the lowest and the highest "
     f"seed or, from {MIN_SEEDS} seeds on, ± the standard deviation over seeds."
 )
-"""How tables give a metric."""
+"""Format of a table's cells."""
 
 
 def write_report(folders: Sequence[Path], to: Path) -> Study:
     """Report on runs: tables as csv and Markdown, figures, and one self-contained page.
 
     Args:
-        folders: of runs or of sweeps.
-        to: the folder to write into, made if missing; an earlier report there is replaced.
+        folders: folders of runs or of sweeps.
+        to: the folder to write into, created if missing; an earlier report there is replaced.
 
     Returns:
-        What was read, with the jobs that have no result.
+        The study, with the jobs that have no result.
 
     Raises:
         UserError: if the runs cannot be compared; see `forensics.reports.study.read_study`.
@@ -99,7 +99,7 @@ def _table_block(table: comparison.Table, title: str = "", *, folded: bool = Fal
 
 
 def _figure_block(figure: Figure, to: Path, name: str, title: str = "") -> Block:
-    """Write a figure as png and svg, and hold it for the page."""
+    """Write a figure as png and svg; returns it as a block for the page."""
     name = name.replace(" ", "_")
     for suffix in ("png", "svg"):
         with atomic(to / f"{name}.{suffix}") as file:
@@ -122,7 +122,7 @@ def _table_1(study: Study, cells: comparison.Rows) -> list[Section]:
             title = f"trained on {train_on}, {threshold_name(threshold)}"
             blocks.append(_table_block(table, title, folded=threshold != study.threshold))
     text = (
-        "The paper's table 1, ours beside the paper's where it has a figure. Every threshold is "
+        "The paper's Table 1, with its figures beside ours where it has them. Every threshold is "
         "fixed, or set on validation images of the training sources, before any test."
     )
     return _section("Table 1", blocks, text)
@@ -132,25 +132,25 @@ def _roles(study: Study, others: comparison.Rows) -> list[Section]:
     if not others:
         return []
     text = (
-        "Real images of sources that were not trained on, and generators of which only validation "
-        "images were used. Mean over seeds, then the lowest and the highest seed."
+        "Unseen sources of real images, and generators used for validation only. Mean over seeds, "
+        "then the lowest and the highest seed."
     )
     blocks = [
         _table_block(roles.table(study, others, threshold), threshold_name(threshold),
                      folded=threshold != study.threshold)
         for threshold in study.thresholds
     ]  # fmt: skip
-    return _section("Beside the test pairs", blocks, text)
+    return _section("Sources outside the test pairs", blocks, text)
 
 
 def _differences(study: Study, changes: comparison.Rows) -> list[Section]:
     if not changes:
         return []
     text = (
-        "Paired: the same images and seeds. The interval over images is of these very detectors. "
-        f"Over seeds: from the lowest to the highest; from {MIN_SEEDS} seeds on Student's 95 % "
-        "interval, of training again, and p of a paired t-test over seeds, plain and by Holm's "
-        "correction for all tests of the same metric in this table."
+        "Paired by image and seed. The interval over images is for these particular detectors. "
+        f"Over seeds: the range from the lowest to the highest; from {MIN_SEEDS} seeds on "
+        "Student's 95 % interval for retrained detectors, and p of a paired t-test over seeds, "
+        "uncorrected and with Holm's correction for all tests of the same metric in this table."
     )
     block = _table_block(comparison.difference_table(study, changes))
     title = f"Against {study.variants[0].name}, {threshold_name(study.threshold)}"
@@ -164,15 +164,15 @@ def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Se
     for metric, rows in grids.items():
         for real in dict.fromkeys(row["real"] for row in rows):
             of_real = [row for row in rows if row["real"] == real]
-            generators = [generator for one, generator in study.pairs() if one == real]
+            generators = [generator for source, generator in study.pairs() if source == real]
             at = threshold_name(study.threshold)
             name = f"ACC ({at})" if metric == "acc" else "AUROC"
             figure = figures.heatmap(of_real, generators, f"{name}, {real}")
             blocks.append(_figure_block(figure, to, f"grid_{metric}_{real}"))
             blocks.append(_table_block(comparison.grid_table(of_real), f"{name}, {real}"))
     text = (
-        "Rows are what was trained on, columns what was tested; * and frames mark what was seen. "
-        "«Left out» is the value on the one generator that a leave-one-out set leaves."
+        "Rows are training sets, columns tested generators; * and frames mark seen generators. "
+        "«Left out» is the value for the generator left out of a leave-one-out training set."
     )
     return _section("Across generators", blocks, text)
 
@@ -187,10 +187,10 @@ def _robustness(rows: comparison.Rows, to: Path) -> list[Section]:
                 _figure_block(figure, to, f"robustness_{name}_{train_on}", f"trained on {train_on}")
             )
     text = (
-        "Test images after some handling. Dark bands are 95 % over images, light ones reach from "
-        "the lowest seed to the highest."
+        "Perturbed test images. Dark bands are 95 % intervals over images, light bands the range "
+        "from the lowest to the highest seed."
     )
-    return _section("Under handling of the test images", blocks, text)
+    return _section("Robustness to perturbations of the test images", blocks, text)
 
 
 def _features(study: Study, to: Path) -> list[Section]:
@@ -209,14 +209,14 @@ def _features(study: Study, to: Path) -> list[Section]:
             figure = figures.feature_maps(spaces, seen)
             blocks.append(_figure_block(figure, to, f"features_{name}", f"trained on {name}"))
     text = (
-        "Penultimate-layer features of some tested images in two dimensions, as in the paper's "
+        "Penultimate-layer features of some test images in two dimensions, as in the paper's "
         "figure 3; the same vectors are in TensorBoard's projector."
     )
     return _section("Feature space", blocks, text)
 
 
 def _first_runs(study: Study, train_on: tuple[str, ...]) -> list[tuple[Variant, Run]]:
-    """Of each variant the run of the lowest seed."""
+    """The run of the lowest seed of each variant."""
     return [(v, run) for v in study.variants for run in study.of(train_on, v)[:1]]
 
 
@@ -229,17 +229,17 @@ def _mistakes(study: Study) -> list[Section]:
                 if path.exists():
                     title = f"{source}, by {shown(run.folder)}"
                     sheet = io.BytesIO()
-                    # There may be hundreds of them; the folders keep them without loss.
+                    # There may be hundreds of sheets; the run folders have them losslessly.
                     with Image.open(path) as image:
                         image.save(sheet, "webp", quality=80)
                     block = _image_block(sheet.getvalue(), "webp", title, title, "sheet")
                     blocks.append(block | {"folded": True})
-    text = "Of each source the eight tested images that were judged most wrongly, worst first."
+    text = "The eight most confident errors among each source's test images, worst first."
     return _section("Mistakes", blocks, text)
 
 
 def _facts(study: Study) -> dict[str, Any]:
-    """Facts that page and Markdown give around the sections."""
+    """Facts of the page and the Markdown report besides the sections."""
     results = [run.result for run in study.runs]
     commits = dict.fromkeys(str(result["git_commit"]) for result in results)
     changed = any(result["git_changed"] for result in results)
@@ -269,7 +269,7 @@ def _facts(study: Study) -> dict[str, Any]:
 
 
 def _training_facts(runs: Sequence[Run]) -> list[str]:
-    """How the runs of train.py were trained; nothing of detectors that were only tested."""
+    """Training of the runs of train.py; empty for detectors that were only tested."""
     if not runs:
         return []
 

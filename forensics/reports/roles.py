@@ -1,4 +1,4 @@
-"""Rates of sources that are in no test pair: unseen real ones, and generators that validate."""
+"""Rates of sources outside the test pairs: unseen real sources, and validation generators."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +18,11 @@ METRICS = {
 
 
 def rates(study: Study) -> Rows:
-    """Rates of each source that is in no test pair, by what was trained on and variant.
+    """Rates of each source outside the test pairs, by training set and variant.
 
     Returns:
-        Rows with the mean over seeds and the lowest and highest seed: ``fpr`` of real sources that
-        were only tested, ``tnr`` and ``auroc`` of generators that only validated.
+        Rows with the mean over seeds and the lowest and highest seed: ``fpr`` of unseen real
+        sources, ``tnr`` and ``auroc`` of generators used for validation only.
     """
     found: dict[tuple[str, str, str, str, str | None], list[float]] = {}
     counts = {}
@@ -65,7 +65,7 @@ def _of_run(run: Run) -> Iterator[tuple[str, int, str, str | None, float]]:
 
 
 def table(study: Study, rows: Rows, threshold: str) -> Table:
-    """`rates` at one threshold, a column a variant."""
+    """`rates` at one threshold, one column per variant."""
     of = {
         (row["train_on"], row["source"], row["metric"], row["variant"]): row
         for row in rows

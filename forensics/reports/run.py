@@ -1,6 +1,6 @@
-"""One detector's test, as a report reads it: of a run of train.py, or of an evaluation.
+"""A tested detector, as read by a report: from a run of train.py or from an evaluation.
 
-Both leave the same of each tested detector: metrics as ``result.json`` has them, and scores.
+Both provide the same for each detector: metrics in the form of ``result.json``, and scores.
 """
 
 import json
@@ -20,7 +20,7 @@ from forensics.reports.variants import trained_with
 from forensics.runs import EVALUATION, PERTURBED, RESULT, SCORES, evaluated, read_result, shown
 
 HANDLING = ("dataset.image_size", "dataset.resize_filter", "dataset.match", "dataset.view")
-"""Settings that make other pixels of the same images."""
+"""Settings that change the pixels of the same images."""
 
 UNKNOWN = "unknown"
 
@@ -29,15 +29,15 @@ class Run:
     """One tested detector.
 
     Args:
-        name: as messages name it.
-        folder: where its files are.
-        result: its metrics, as ``result.json`` has them.
-        settings: those it was trained with, as far as known, by dotted keys.
-        scores: of its tested images.
-        perturbed: the same under perturbations; the file may be missing.
+        name: its name in messages.
+        folder: folder of its files.
+        result: its metrics, in the form of ``result.json``.
+        settings: its training settings, as far as known, by dotted keys.
+        scores: file with the scores of its test images.
+        perturbed: file with their scores under perturbations; may be missing.
 
     Attributes:
-        seed: it was trained with; `UNKNOWN` where its file does not tell.
+        seed: training seed; `UNKNOWN` if its file does not record it.
         train_on: the generators it was trained on.
     """
 
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def handling(self) -> tuple[str, ...]:
-        """Settings by which files became pixels; only runs alike in them test equal pixels."""
+        """Values of `HANDLING`; only runs with equal values test equal pixels."""
         return tuple(str(self.settings.get(key) or "none") for key in HANDLING)
 
     @property
@@ -92,10 +92,10 @@ class Run:
         return {key: _by_source(columns, "logit") for key, columns in under.items()}
 
     def check(self) -> None:
-        """Measure again from the scores what the result says of them.
+        """Recompute the metrics of the result from the scores.
 
         Raises:
-            UserError: if it says something else; a metric of another version is not looked at.
+            UserError: if they differ; metrics unknown to this version are skipped.
         """
         offset = self.result.get("offset") or 0.0
         temperature = self.result["temperature"] or 1.0
@@ -114,29 +114,29 @@ class Run:
                     if abs(recorded - value) > 1e-6:
                         raise UserError(
                             f"{self.name}: {self._scores.name} gives {name} {value:.6f} for "
-                            f"{pair['generator']}, the result says {recorded}: one of them was "
+                            f"{pair['generator']}, the result has {recorded}: one of them was "
                             "changed; run it again.",
                             key=str(self._scores),
                         )
 
 
 def in_order(seeds: Iterable[int | str]) -> list[int | str]:
-    """Different seeds, ascending, an unknown one last."""
+    """Distinct seeds, ascending, an unknown one last."""
     return sorted(set(seeds), key=lambda seed: (seed == UNKNOWN, seed))
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Read what a complete folder tested: one detector of train.py, any number of evaluate.py.
+    """Read the tested detectors of a complete folder: one of train.py, any number of evaluate.py.
 
     Raises:
-        UserError: if the folder holds neither.
+        UserError: if the folder is of neither program.
     """
     if (folder / EVALUATION).exists():
         return _read_evaluation(folder)
     result = read_result(folder)
     if "pairs" not in result:
         raise UserError(
-            f"{shown(folder)} is a run of another program than train.py: leave it out.",
+            f"{shown(folder)} is not a run of train.py: leave it out.",
             key=str(folder),
         )
     files = folder / SCORES, folder / PERTURBED
@@ -144,7 +144,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder has what `read_runs` reads."""
+    """Whether a folder has a complete run or evaluation."""
     return any((folder / name).exists() for name in (RESULT, EVALUATION))
 
 
@@ -154,7 +154,7 @@ def _read_evaluation(folder: Path) -> list[Run]:
     settings = [_trained_with(detector) for detector in detectors]
     found = []
     for number, (detector, of_detector) in enumerate(zip(detectors, settings, strict=True)):
-        # Detectors whose files tell no difference are told apart by where they are.
+        # Detectors with equal recorded settings are distinguished by their paths.
         if settings.count(of_detector) > 1:
             of_detector = of_detector | {"detector": detector["detector"]}
         result = evaluation | detector["calibration"] | detector
@@ -166,7 +166,7 @@ def _read_evaluation(folder: Path) -> list[Run]:
 
 
 def _trained_with(detector: Mapping[str, Any]) -> dict[str, Any]:
-    """Training settings that a detector's file records, by dotted keys."""
+    """Training settings recorded in a detector's file, by dotted keys."""
     network, provenance = detector["network"], detector["provenance"]
     return {
         "model": network["name"],

@@ -1,4 +1,4 @@
-"""The tested detectors of a study, and whether they may be compared at all."""
+"""The tested detectors of a study, and whether they are comparable."""
 
 import json
 from collections import defaultdict
@@ -21,9 +21,9 @@ class Problem(NamedTuple):
     """A job that has no result.
 
     Attributes:
-        folder: where it should be.
-        reason: what is known of why.
-        overrides: what it was to be run with, where that is known.
+        folder: the job's folder.
+        reason: the reason, as far as known.
+        overrides: the job's overrides, if known.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Runs that may be compared.
+    """Comparable runs.
 
     Attributes:
         runs: in the order of their folders.
@@ -63,9 +63,9 @@ class Study(NamedTuple):
 
     @property
     def threshold(self) -> str:
-        """The one that variants are compared at: 0.5, the paper's, where every detector has it."""
-        everyone = all("0.5" in run.result["thresholds"] for run in self.runs)
-        return "0.5" if everyone else CERTAIN_REAL
+        """The threshold of comparisons: 0.5, the paper's, if every detector has it."""
+        everywhere = all("0.5" in run.result["thresholds"] for run in self.runs)
+        return "0.5" if everywhere else CERTAIN_REAL
 
     @property
     def toy(self) -> bool:
@@ -73,7 +73,7 @@ class Study(NamedTuple):
         return any(run.result["toy"] for run in self.runs)
 
     def of(self, train_on: tuple[str, ...], variant: Variant) -> list[Run]:
-        """The runs of one way to train, by seed."""
+        """The runs of a training set and variant, by seed."""
         return self.groups.get((train_on, variant), [])
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -88,11 +88,11 @@ def pair_of(
     """Scores of one tested pair by several runs.
 
     Args:
-        runs: one of each seed.
+        runs: one run per seed.
         real: the real source.
-        generator: the generated one.
-        threshold: its name in ``result.json``.
-        under: perturbation and strength; None is the plain test.
+        generator: the generator.
+        threshold: the threshold's name in ``result.json``.
+        under: perturbation and strength; None for the test without perturbation.
     """
     runs = list(runs)
     scores = [run.logits if under is None else run.perturbed[under] for run in runs]
@@ -104,14 +104,14 @@ def pair_of(
 
 
 def read_study(folders: Sequence[Path]) -> Study:
-    """Read folders of runs and of sweeps, and make sure that what they hold can be compared.
+    """Read folders of runs and of sweeps, and check that the runs are comparable.
 
     Args:
-        folders: of runs or evaluations, or folders with such folders in them.
+        folders: folders of runs or evaluations, or folders that contain such folders.
 
     Raises:
-        UserError: if one holds no run, no run is complete, two are the same training, they tested
-            different images, or scores and result disagree.
+        UserError: if a folder has no run, no run is complete, two are the same training, they
+            tested different images, or scores and result disagree.
     """
     runs: dict[Path, list[Run]] = {}
     problems: dict[Path, Problem] = {}
@@ -121,7 +121,7 @@ def read_study(folders: Sequence[Path]) -> Study:
         if (folder / SWEEP).exists():
             record = json.loads((folder / SWEEP).read_text())
             commands.append(record["command"])
-            # Others were begun by an earlier command; without a result they are nobody's any more.
+            # Other jobs are from an earlier command; only those with a result are kept.
             others = [job for job in jobs if is_complete(job)]
             jobs = {folder / job["folder"]: " ".join(job["overrides"]) for job in record["jobs"]}
             jobs |= {job: "" for job in others if job not in jobs}
@@ -164,7 +164,7 @@ def _reason(job: Path) -> str:
     if (job / FAILED).exists():
         return f"failed: {json.loads((job / FAILED).read_text())['error']}"
     if (job / ".hydra").exists():
-        return "was stopped, or runs still"
+        return "was stopped, or is still running"
     return "was never begun, or failed before it had a folder"
 
 
@@ -190,7 +190,7 @@ def _grouped(runs: list[Run]) -> dict[tuple[tuple[str, ...], Variant], list[Run]
 
 
 def _refuse_other_images(runs: list[Run]) -> None:
-    """Refuse runs that tested other pixels of a source or, handled otherwise, other images."""
+    """Refuse runs that tested different pixels of a source or, prepared differently, images."""
     pixels: dict[tuple[tuple[str, ...], str], tuple[str, Run]] = {}
     images: dict[str, tuple[NDArray[np.str_], Run]] = {}
     for run in runs:
@@ -204,11 +204,11 @@ def _refuse_other_images(runs: list[Run]) -> None:
                 raise _other_images(other, run, source)
 
 
-def _other_images(one: Run, other: Run, source: str) -> UserError:
-    first, second = (len(run.logits.get(source, ())) for run in (one, other))
-    how = f"{first} and {second} of them" if first != second else f"{first} each, but other ones"
+def _other_images(first_run: Run, second_run: Run, source: str) -> UserError:
+    first, second = (len(run.logits.get(source, ())) for run in (first_run, second_run))
+    how = f"{first} and {second} images" if first != second else f"{first} images each"
     return UserError(
-        f"{one.name} and {other.name} tested different images of {source} "
+        f"{first_run.name} and {second_run.name} tested different images of {source} "
         f"({how}), so their figures cannot be compared: leave one out, or run both on the same "
         "folders and counts.",
         key=source,

@@ -1,4 +1,4 @@
-"""The paper's Table 1, of one run, as text."""
+"""Text tables for the terminal: Table 1 of a run, evaluations, audits, sample quality."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,10 @@ from forensics.evaluation.metrics import AT_THRESHOLD, RANKING
 def table_1(result: Mapping[str, Any]) -> str:
     """ACC, TPR and TNR of every test pair at every threshold, in percent, with intervals.
 
-    Below them TPR of the real sources that are only tested, and how well the generators that only
-    validate are found.
+    Below them TPR of unseen real sources, and AUROC and TNR of generators used for validation only.
 
     Args:
-        result: what ``result.json`` holds.
+        result: content of ``result.json``.
     """
     lines = []
     header = f"{'test pair':<34}{'n':>13}" + "".join(f"{m.upper():>21}" for m in AT_THRESHOLD)
@@ -52,7 +51,7 @@ def chance_line(result: Mapping[str, Any]) -> str | None:
     """A warning that a detector is no better than chance on validation images, or None.
 
     Args:
-        result: what ``result.json`` holds.
+        result: content of ``result.json``.
     """
     validation = result.get("validation", {})
     if not validation.get("chance"):
@@ -60,7 +59,7 @@ def chance_line(result: Mapping[str, Any]) -> str | None:
     low, high = (f"{value:.3f}" for value in validation["interval"])
     return (
         f"Not measurably better than chance on validation images: AUROC {validation['auroc']:.3f} "
-        f"[{low}, {high}]. What it scores on test images tells nothing of generators."
+        f"[{low}, {high}]. Its test results say nothing about generators."
     )
 
 
@@ -69,13 +68,13 @@ def threshold_name(threshold: str) -> str:
     if threshold == "0.5":
         return "threshold 0.5, the paper's"
     if threshold == "oracle":
-        return "oracle: the best threshold for each pair, chosen on its own test images"
+        return "oracle: the best threshold for each pair, chosen on the pair's own test images"
     rate = float(threshold.removeprefix("source_"))
     return f"threshold at {rate:.0%} FPR on validation real images"
 
 
 def cell(metrics: Mapping[str, Any], name: str) -> str:
-    """A metric and its interval in percent, or a dash where it is absent or not defined."""
+    """A metric and its interval in percent, or a dash if it is missing or undefined."""
     if metrics.get(name) is None:
         return "-"
     low, high = metrics[f"{name}_interval"]
@@ -86,7 +85,7 @@ def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Rates by source and ranking metrics by pair, of each detector.
 
     Args:
-        results: of each detector, as in ``evaluation.json``.
+        results: results of each detector, as in ``evaluation.json``.
     """
     columns = list(
         dict.fromkeys(name for result in results for name in result["calibration"]["thresholds"])
@@ -158,12 +157,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def audit_table(audited: Mapping[str, Any]) -> str:
-    """Table of an audit, a line a check.
+    """Table of an audit, one line per check.
 
     Args:
-        audited: what ``audit.json`` holds.
+        audited: content of ``audit.json``.
     """
-    lines = [f"{'AUROC of a model that sees nothing but':<50}{'n':>13}{'AUROC':>8}  verdict"]
+    lines = [f"{'logistic model on a single trait':<50}{'n':>13}{'AUROC':>8}  verdict"]
     for check in audited["traits"]:
         title = f"{check['trait']}, {check['real']} / {check['generator']}"
         counts = f"{check['n_real']}+{check['n_generated']}"
@@ -177,16 +176,16 @@ def audit_table(audited: Mapping[str, Any]) -> str:
             title = f"{source}, among {' / '.join(dict.fromkeys(check['sources']))}"
             lines.append(f"{title:<50}{copies:>13}{near:>8}  {check['verdict']}")
     for check in audited["across_border"]:
-        title = f"{check['source']}, training, of tested images"
+        title = f"{check['source']}, training, of test images"
         lines.append(f"{title:<50}{'':>13}{check['near_duplicates']:>8}  {check['verdict']}")
     return "\n".join([*lines, "", *audited["warnings"]])
 
 
 def quality_table(source: Mapping[str, Any]) -> str:
-    """Quality of a generator's images, beside that of real ones.
+    """Quality of a generator's images, beside that of real images.
 
     Args:
-        source: what ``source.json`` holds.
+        source: content of ``source.json``.
     """
     quality = source["quality"]
     distances, of_reals = quality["sliced_wasserstein"], quality["sliced_wasserstein_real"]

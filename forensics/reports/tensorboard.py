@@ -1,4 +1,4 @@
-"""Results of a finished run in TensorBoard, beside its curves."""
+"""Results of a finished run in TensorBoard, besides its curves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,11 +28,11 @@ def log_results(
     """Write the figures, histograms and final metrics of a run.
 
     Args:
-        logger: of the run.
-        result: what ``result.json`` will hold.
+        logger: the run's logger.
+        result: content of ``result.json``.
         scores: columns source, split, label and logit of every scored image.
-        spectra: by source, the mean log power of its tested images.
-        step: training steps done.
+        spectra: by source, the mean log power of its test images.
+        step: number of training steps.
     """
     writer = logger.experiment
     sources, logits = np.array(scores["source"]), np.array(scores["logit"], np.float32)
@@ -57,7 +57,7 @@ def log_results(
         generated = np.flatnonzero(tested & (sources == pair["generator"]))
         both = np.r_[reals, generated]
         of_pair = logits[both]
-        # Probabilities of very sure detectors are all alike; the logits' ranks are not.
+        # Saturated probabilities tie; the logits' ranks do not.
         ranks = torch.from_numpy(np.unique(of_pair, return_inverse=True)[1] / len(of_pair))
         labels = torch.tensor([1] * len(reals) + [0] * len(generated))
         false_positive, true_positive, _ = binary_roc(ranks, labels)
@@ -71,7 +71,7 @@ def log_results(
     for source in result["sources"]:
         values = shown_as[1][tested & (sources == source["source"])]
         writer.add_histogram(f"{shown_as[0]}/{source['source']}", values, step)
-    # Few, because TensorBoard shows no more than the first five at once.
+    # Few, because TensorBoard shows only the first five at once.
     shown = ("batch_size", "max_epochs", "seed")
     chosen = {name: result["settings"][name] for name in shown}
     chosen |= {name: result[name] for name in ("model", "preprocess")}
@@ -85,13 +85,13 @@ def log_features(
     images: NDArray[np.uint8],
     step: int,
 ) -> None:
-    """Write what the projector shows: feature vectors, coloured by source, with thumbnails.
+    """Write feature vectors for the projector, coloured by source, with thumbnails.
 
     Args:
-        logger: of the run.
-        features: columns source, path and features, a row an image.
+        logger: the run's logger.
+        features: columns source, path and features, one row per image.
         images: ``(n, S, S, 3)``, in the same order.
-        step: training steps done.
+        step: number of training steps.
     """
     thumbnails = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     logger.experiment.add_embedding(

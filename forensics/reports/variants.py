@@ -8,34 +8,34 @@ from forensics.checks import dotted
 from forensics.preprocess import PREPROCESSES
 
 Settings = Mapping[str, Any]
-"""Settings by dotted keys, with the options ``model`` and ``preprocess`` beside them."""
+"""Settings by dotted keys, plus the options ``model`` and ``preprocess``."""
 
 OPTIONS = ("model", "preprocess")
-"""Groups of settings that an option's name stands for."""
+"""Groups of settings identified by an option's name."""
 
 NO_VARIANT = (
     "seed", "name", "resume", "plugin", "dataset.root", "dataset.folders", "dataset.train_on",
 )  # fmt: skip
-"""Settings, or groups of them, that make no variant: training sources are an axis of their own."""
+"""Settings, or groups of them, that do not define variants; training sources are another axis."""
 
 CIRCUMSTANCES = ("trainer", "perturb", "cache_dir")
-"""Settings, or groups of them, that make variants only of runs that nothing else tells apart."""
+"""Settings, or groups of them, that define variants only if no other settings differ."""
 
 MOVED = {"learning_rate": "model.learning_rate", "betas": "model.betas"}
-"""Settings that earlier versions had elsewhere."""
+"""Keys of earlier versions, with their current keys."""
 
 PAPER_MODEL = "dcgan_discriminator"
 PAPER_NAMES = {"none": "M", "blur": "M_GB", "noise": "M_GN"}
-"""The detector of arXiv 1902.11153, and what it is called by its preprocess."""
+"""The detector of arXiv 1902.11153, and its names there by preprocess."""
 
 
 class Variant(NamedTuple):
-    """One way to train, of those that a study compares.
+    """One of the training variants that a study compares.
 
     Attributes:
-        settings: those that vary over the study, by dotted key, as a command line gives them.
-        label: the same in words.
-        name: the paper's where the variant is one of the paper's, else the label.
+        settings: settings that vary over the study: dotted key and value as on a command line.
+        label: the same as text.
+        name: the paper's name for a variant of the paper, else the label.
     """
 
     settings: tuple[tuple[str, str], ...]
@@ -44,7 +44,7 @@ class Variant(NamedTuple):
 
 
 def training_set(generators: Sequence[str]) -> str:
-    """Name the generators that were trained on, as tables do."""
+    """Name of a set of training generators in tables."""
     return "+".join(generators) or "real images alone"
 
 
@@ -58,11 +58,12 @@ def variants(runs: Sequence[Settings], left_out: Sequence[str]) -> list[Variant]
     """The variant of each run.
 
     Args:
-        runs: the settings of each.
-        left_out: settings, or groups of them, that make no variant.
+        runs: the settings of each run.
+        left_out: settings, or groups of them, that do not define variants.
 
-    A setting that one run has and another lacks differs, unless it is none. Settings of a model
-    or preprocess count only between runs of the same one: between others its name says it all.
+    A setting that one run has and another lacks counts as different, unless it is none. Settings of
+    a model or preprocess are compared only between runs of the same model or preprocess; between
+    others, its name is the difference.
     """
     said = [
         {key: _text(value) for key, value in run.items() if not _left_out(key, value, left_out)}
@@ -79,7 +80,7 @@ def variants(runs: Sequence[Settings], left_out: Sequence[str]) -> list[Variant]
 
 
 def order(variant: Variant) -> tuple[int, int]:
-    """Plain ones first, then by preprocess as in the paper's table; for a stable sort."""
+    """Sort key: variants with fewest settings first, then by preprocess as in the paper's table."""
     settings = dict(variant.settings)
     known = list(PREPROCESSES)
     preprocess = settings.get("preprocess")
@@ -92,7 +93,7 @@ def _left_out(key: str, value: Any, names: Sequence[str]) -> bool:  # noqa: ANN4
 
 
 def _scope(key: str, run: Mapping[str, str]) -> tuple[str, ...]:
-    """Runs in which a key may be compared: of a model's settings those of the same model."""
+    """Scope in which a key is compared: a model's settings only between runs of that model."""
     group, _, inner = key.partition(".")
     return (key, run[group]) if inner and group in OPTIONS else (key,)
 
@@ -110,7 +111,7 @@ def _variant(run: Mapping[str, str], varying: set[str]) -> Variant:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401
-    """A value as a command line gives it."""
+    """A value as written on a command line."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_text, value))}]"
     return (

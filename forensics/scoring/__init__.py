@@ -1,4 +1,4 @@
-"""A trained detector on images: scores, predictions, explanations, exports."""
+"""Use of a trained detector: scores, predictions, explanations, exports."""
 
 from forensics.scoring.predictor import Prediction, Predictor, Verdict
 

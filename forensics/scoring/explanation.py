@@ -1,4 +1,4 @@
-"""Explanations: the evidence for a score, by place in the image."""
+"""Explanations: maps of the evidence for a score, by Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
 
 def check_explainable(detector: Detector) -> None:
-    """Refuse to begin what `grad_cam` could not do.
+    """Check in advance that `grad_cam` can explain a detector.
 
     Raises:
-        UserError: if the detector has no feature maps to explain it by, or Captum is missing.
+        UserError: if the detector has no feature maps for Grad-CAM, or Captum is missing.
     """
     if detector.saliency_layer() is None:
         raise UserError(
-            f"A {type(detector).__name__} has no feature maps that Grad-CAM could explain it by: "
-            "leave out --explain.",
+            f"A {type(detector).__name__} has no feature maps for Grad-CAM: leave out --explain.",
             key="--explain",
         )
     if find_spec("captum") is None:
@@ -34,14 +33,14 @@ def check_explainable(detector: Detector) -> None:
 
 
 def grad_cam(detector: Detector, images: Tensor) -> NDArray[np.float32]:
-    """Weigh a detector's last feature maps by how its score rises with each of them.
+    """Grad-CAM: a detector's last feature maps, weighted by the gradient of the score.
 
     Args:
-        detector: one that has a `Detector.saliency_layer`, in evaluation mode.
+        detector: has a `Detector.saliency_layer`, in evaluation mode.
         images: ``(B, 3, S, S)`` float in [0, 255].
 
     Returns:
-        ``(B, h, w)``, coarse: above 0 where an image looks real to it, below 0 where generated.
+        ``(B, h, w)``, coarse: above 0 for evidence of real, below 0 for evidence of generated.
 
     Source: arXiv 1610.02391, equations 1 and 2 before its ReLU, by Captum's LayerGradCam.
     """
@@ -61,17 +60,17 @@ def explanation(
     spectra: Mapping[str, Mapping[str, Sequence[float]]],
     title: str,
 ) -> "Figure":
-    """Draw an explanation: the image, the evidence by place, its spectrum beside others.
+    """Draw an explanation: the image, its evidence map, its spectrum beside the sources'.
 
     Args:
         square: ``(S, S, 3)`` uint8, as the detector sees it.
-        evidence: ``(h, w)``; what is not above 0 is none.
-        towards: what it is evidence of.
-        profile: of its spectrum, from `forensics.images.spectra.profiles`.
-        spectra: by training source, ``mean`` and ``std`` of its profiles.
-        title: of the figure.
+        evidence: ``(h, w)``; only values above 0 are evidence.
+        towards: the class that the evidence is for.
+        profile: profile of the image's spectrum, from `forensics.images.spectra.profiles`.
+        spectra: ``mean`` and ``std`` of the profiles, by training source.
+        title: title of the figure.
     """
-    # Here, because scoring alone does without matplotlib.
+    # Imported here, because scoring alone does not need matplotlib.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
@@ -88,10 +87,10 @@ def explanation(
             evidence.clip(0) / most, cmap="inferno", vmin=0, vmax=1, alpha=0.55,
             extent=(-0.5, size - 0.5, size - 0.5, -0.5), interpolation="bilinear",
         )  # fmt: skip
-        figure.colorbar(heat, ax=where, label="share of the strongest", shrink=0.8)
-        where.set_title(f"evidence that it is {towards}", fontsize=10)
+        figure.colorbar(heat, ax=where, label="relative to the maximum", shrink=0.8)
+        where.set_title(f"evidence for {towards}", fontsize=10)
     else:
-        where.set_title(f"no place supports {towards}", fontsize=10)
+        where.set_title(f"no evidence for {towards}", fontsize=10)
     frequencies = np.arange(len(profile)) / size
     for name, source in spectra.items():
         mean, std = np.array(source["mean"]), np.array(source["std"])
@@ -101,6 +100,6 @@ def explanation(
         )
     spectrum.plot(frequencies, profile, color="black", label="this image")
     spectrum.set(xlabel="frequency, cycles per pixel", ylabel="log10 power")
-    spectrum.set_title("spectrum, beside the training images'", fontsize=10)
+    spectrum.set_title("spectrum, with those of the training images", fontsize=10)
     spectrum.legend(fontsize=8)
     return figure

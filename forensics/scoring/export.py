@@ -1,4 +1,4 @@
-"""A detector for other programs: a file of the format they read, and a card with its limits."""
+"""Export of a detector to a format of other programs."""
 
 import importlib.util
 import logging
@@ -22,14 +22,14 @@ from forensics.model_files import save_model
 from forensics.scoring.predictor import Predictor
 
 TRIALS = 32
-"""Images on which what was written is compared with the original."""
+"""Number of images on which the export is compared with the original."""
 
 
 class Calibrated(nn.Module):
     """From pixel values to the calibrated probability of real, in one graph.
 
     Args:
-        detector: from ``(B, 3, S, S)`` float in [0, 255] to ``(B,)`` scores.
+        detector: maps ``(B, 3, S, S)`` float in [0, 255] to ``(B,)`` scores.
         calibration: the detector's; without offset and temperature the graph gives scores.
     """
 
@@ -52,16 +52,16 @@ class Calibrated(nn.Module):
 
 
 def export(predictor: Predictor, format_: str, folder: Path) -> tuple[Path, float]:
-    """Write a detector in a format, and hold what was written against the original.
+    """Export a detector, and compare the export with the original.
 
     Args:
-        predictor: it.
+        predictor: the detector.
         format_: one of `FORMATS`.
-        folder: where; made if missing.
+        folder: the folder to write into; created if missing.
 
     Returns:
-        The file, and the largest difference of its probabilities from the original's on images of
-        noise, of one colour and of gradients.
+        The file, and the largest difference between its probabilities and the original's on images
+        of noise, of one colour and of gradients.
 
     Raises:
         UserError: if a package that the format needs is not installed.
@@ -69,18 +69,18 @@ def export(predictor: Predictor, format_: str, folder: Path) -> tuple[Path, floa
     suffix, write, read = FORMATS[format_]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"detector{suffix}"
-    # Contiguous, because exported graphs hold the weights as they lie in memory.
+    # Contiguous, because exported graphs keep the weights' memory layout.
     detector = predictor.scorer.detector.cpu().to(memory_format=torch.contiguous_format)
     scorer = Calibrated(detector, predictor.card.calibration).eval()
     write(path, scorer, predictor.card)
     images = _trial_images(predictor.card.input.image_size).transpose(0, 3, 1, 2).copy()
-    # In float32, as every format computes it, whatever numbers the detector was tested in.
+    # In float32, as in every format, whatever precision the detector was tested in.
     original, exported = _scores(scorer)(images), read(path)(images)
     return path, float(np.abs(exported - original).max())
 
 
 def _trial_images(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """``(TRIALS, size, size, 3)``; not a batch of the size that was exported with."""
+    """``(TRIALS, size, size, 3)``; another batch size than that of the export's example."""
     images = np.random.default_rng(0).integers(0, 256, (TRIALS, size, size, 3), np.uint8)
     for number, grey in enumerate(range(0, 256, 51)):
         images[number] = grey
@@ -103,7 +103,7 @@ def _write_onnx(path: Path, scorer: Calibrated, card: DetectorCard) -> None:
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter, about itself
+        warnings.simplefilter("ignore")  # internal warnings of torch's exporter
         program = torch.onnx.export(
             scorer,
             (example,),
@@ -158,4 +158,4 @@ FORMATS: dict[
     "safetensors": (".safetensors", _write_safetensors, _read_safetensors),
     "torch-export": (".pt2", _write_torch_export, _read_torch_export),
 }
-"""By name: suffix, how to write, and how to read again as from images to probabilities."""
+"""By name: suffix, writer, and reader, which returns a function from images to probabilities."""

@@ -18,7 +18,7 @@ from forensics.images.geometry import ResizeFilter, to_square
 from forensics.progress import Progress
 
 SHOWN = 500
-"""Most images of a verdict on a page, which browsers open at once: some 8 MB for 1500."""
+"""Maximum number of images per verdict: a page of 1500 images, about 8 MB, opens at once."""
 
 THUMBNAIL_SIZE = 128
 _AT_ONCE = 64
@@ -35,17 +35,17 @@ def write_gallery(
     """Write the page, atomically.
 
     Args:
-        page: the file; one that is there is replaced.
-        rows: gives the rows of a table of predictions, in order, whenever it is called.
-        counts: how many there are of each verdict, and ``error``.
-        paths: of each row the file as it can be opened; those shown are read again.
-        facts: ``detector`` and its ``limits``, in words, and whether it is of ``toy`` faces.
+        page: the file; an existing one is replaced.
+        rows: returns the rows of a table of predictions, in order, at each call.
+        counts: number of images by verdict, and of ``error``.
+        paths: path of each row's file; files of shown rows are read again.
+        facts: texts ``detector`` and ``limits``, and whether it is a detector of ``toy`` faces.
     """
     groups = []
     for name, verdict in _GROUPS.items():
         of_verdict = ((n, row) for n, row in enumerate(rows()) if row["verdict"] == verdict)
-        # Those that cannot be read have no logit, and keep their order.
-        first = heapq.nsmallest(SHOWN, of_verdict, key=lambda one: one[1]["logit"] or 0)
+        # Unreadable files have no logit, and keep their order.
+        first = heapq.nsmallest(SHOWN, of_verdict, key=lambda item: item[1]["logit"] or 0)
         files = [paths[number] for number, _ in first] if verdict else []
         with Progress(f"thumbnails, {name}", len(files)) as progress:
             entries = [dict(row) for _, row in first]
@@ -72,13 +72,13 @@ def write_gallery(
 def _thumbnail(path: str) -> str:
     """A data URI, or "" for a file that has changed since it was scored."""
     source = Path(path)
-    if not source.is_file():  # a pipe would be waited for
+    if not source.is_file():  # reading a pipe could block
         return ""
     try:
-        picture = decode(source, 1).pixels
+        image = decode(source, 1).pixels
     except (RejectedImage, OSError):
         return ""
-    square = Image.fromarray(to_square(picture, THUMBNAIL_SIZE, ResizeFilter.lanczos))
+    square = Image.fromarray(to_square(image, THUMBNAIL_SIZE, ResizeFilter.lanczos))
     encoded = io.BytesIO()
     square.save(encoded, "webp", quality=70)
     return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"

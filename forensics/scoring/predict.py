@@ -1,8 +1,8 @@
-"""Scores of any number of files, in order, into one table, in constant memory.
+"""Scoring of any number of files, in order, into one table, in constant memory.
 
 Rows are written in parts, each complete or absent, into a folder beside the table; at the end the
-parts become the table. A run that was stopped goes on after its last part. A part is written after
-the explanations of its images, so that those of a part that is there are complete, too.
+parts become the table. An interrupted run resumes after its last part. A part is written after the
+explanations of its images, so that the explanations of an existing part are complete, too.
 """
 
 import csv
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PART_IMAGES = 4 * max(BATCH_SIZE.values())
-"""Complete batches: the numbers of a resumed run are those of one that was never stopped."""
+"""Complete batches, so that a resumed run has the same scores as one never interrupted."""
 
 _FIELDS: list["pa.Field[Any]"] = [
     pa.field("path", pa.string()),
@@ -56,15 +56,15 @@ _STEM_LENGTH = 80
 
 
 def gather(inputs: Iterable[str], lists: Iterable[str]) -> list[str]:
-    """Name every file to score.
+    """List the paths of all files to score.
 
     Args:
-        inputs: files; folders, for every image below them, hidden files and links left out; ``-``
-            for paths on standard input, one a line.
-        lists: text files of paths, one a line.
+        inputs: files; folders, for every image below them except hidden files and links; ``-``
+            for paths on standard input, one per line.
+        lists: text files of paths, one per line.
 
     Raises:
-        UserError: if nothing was named.
+        UserError: if there is no file.
         OSError: if a folder or a list cannot be read.
     """
     paths: list[str] = []
@@ -103,26 +103,26 @@ def predict(
     """Score files into a table.
 
     Args:
-        detector: what scores.
-        paths: the files, which need not exist: what cannot be read is a row with an error.
-        table: what is written: csv, jsonl or parquet by suffix.
-        resume: go on after the last part of a run of this that was stopped, if there is one.
-        explain: a folder that gets a figure of each image that was read, ``000012_NAME.png``
-            by its row, counted from 0; made if missing, must be empty.
+        detector: the detector.
+        paths: the files; a file that is missing or unreadable gives a row with an error.
+        table: the output file: csv, jsonl or parquet by suffix.
+        resume: resume after the last part of an interrupted run, if there is one.
+        explain: folder for a figure of each readable image, ``000012_NAME.png`` by its row,
+            counted from 0; created if missing, must be empty.
         page: a page of thumbnails by verdict, see `forensics.scoring.page`.
 
     Returns:
-        How many files got each verdict, and how many an ``error``.
+        Number of files by verdict, and of ``error``.
 
     Raises:
-        UserError: if the suffix is another, if parts of a stopped run lie there and ``resume`` is
-            not given, or they are of other files, of another detector or another ``explain``; if
-            ``explain`` holds something or Captum is missing; if ``page`` is the table.
-        KeyboardInterrupt: if it is stopped, with how to resume.
+        UserError: if the suffix is unknown; if there are parts of an interrupted run without
+            ``resume``, or of other files, another detector or another ``explain``; if ``explain``
+            is not empty or Captum is missing; if ``page`` is the table.
+        KeyboardInterrupt: after an interruption, with the command to resume.
     """
     write = _WRITERS.get(table.suffix.lower())
     if write is None:
-        raise UserError(f"{table} must end in {', '.join(_WRITERS)}, which says how it is written.")
+        raise UserError(f"{table} must end in {', '.join(_WRITERS)}, which sets its format.")
     if page is not None and page.resolve() == table.resolve():
         raise UserError(f"Table and page would both be {table}: give --page another name.")
     if explain is not None:
@@ -142,16 +142,16 @@ def predict(
                 done += 1
         files = [_part(parts, number) for number in range(done)]
         counts: Counter[str] = Counter()
-        for one in files:
-            verdicts = pq.read_table(one, columns=["verdict"])["verdict"].to_pylist()
+        for file_ in files:
+            verdicts = pq.read_table(file_, columns=["verdict"])["verdict"].to_pylist()
             counts.update(str(verdict or "error") for verdict in verdicts)
         if page is not None:
             _write_page(page, detector, paths, files, counts)
         with atomic(table) as file:
-            write(file, (pq.read_table(one) for one in files))
+            write(file, (pq.read_table(file_) for file_ in files))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
-            f"Stopped: what is scored is kept in {parts}. Run the same command with --resume."
+            f"Stopped: the scores so far are kept in {parts}. Repeat the command with --resume."
         ) from stop
     shutil.rmtree(parts)
     return counts
@@ -160,15 +160,15 @@ def predict(
 def _rows(
     detector: Predictor, paths: Sequence[str], start: int, explain: Path | None, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    """The rows from a number on, each after its explanation is written, if one is wanted."""
+    """The rows from ``start`` on, each after its explanation, if any, is written."""
     rest = islice(paths, start, None)
     scored = detector.stream_with_squares(islice(paths, start, None))
-    for number, (path, one) in enumerate(zip(rest, scored, strict=True), start):
-        if explain is not None and one.square is not None:
+    for number, (path, (prediction, square)) in enumerate(zip(rest, scored, strict=True), start):
+        if explain is not None and square is not None:
             with atomic(explain / _explanation(number, path)) as file:
-                _explain(detector, one.square, one.prediction).savefig(file, format="png", dpi=80)
+                _explain(detector, square, prediction).savefig(file, format="png", dpi=80)
         progress.advance()
-        yield {"path": as_text(path)} | one.prediction._asdict()
+        yield {"path": as_text(path)} | prediction._asdict()
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -182,12 +182,12 @@ def _write_page(
     files: Sequence[Path],
     counts: Counter[str],
 ) -> None:
-    """Write the page of thumbnails of what lies in some parts."""
+    """Write the page of thumbnails of the images of all parts."""
     from forensics.scoring.page import write_gallery
 
     def rows() -> Iterator[dict[str, Any]]:
-        for one in files:
-            yield from pq.read_table(one).to_pylist()
+        for file in files:
+            yield from pq.read_table(file).to_pylist()
 
     card, provenance = detector.card, detector.card.provenance
     thresholds = [card.calibration.thresholds[name] for name in (CERTAIN_GENERATED, CERTAIN_REAL)]
@@ -196,12 +196,12 @@ def _write_page(
     generated, real = thresholds if None in probabilities else probabilities
     facts = {
         "detector": f"{card.model}, trained on {', '.join(provenance.real)} (real) and "
-        f"{', '.join(provenance.trained_on) or 'nothing'} (generated), preprocess "
+        f"{', '.join(provenance.trained_on) or 'none'} (generated), preprocess "
         f"{provenance.preprocess}; weights sha256 {detector.sha256[:12]}, version "
         f"{provenance.version}, commit {provenance.git_commit}",
         "limits": [
-            f"Called generated is what has a {unit} below {generated:.3f}, real from {real:.3f} "
-            "on: 1 % and 5 % of the validation images that are real are below.",
+            f"An image is called generated if its {unit} is below {generated:.3f}, and real from "
+            f"{real:.3f} on: 1 % and 5 % of the validation real images are below.",
             *limits(card),
         ],
         "toy": provenance.toy,
@@ -211,13 +211,13 @@ def _write_page(
 
 
 def _explanation(number: int, path: str) -> str:
-    """The name of an image's explanation, which no name of an image can lead astray."""
+    """File name of an image's explanation, without special characters of the image's name."""
     stem = re.sub(r"[^\w.-]", "_", Path(path).stem, flags=re.ASCII)
     return f"{number:06d}_{stem[:_STEM_LENGTH]}.png"
 
 
 def _explain(detector: Predictor, square: NDArray[np.uint8], prediction: Prediction) -> "Figure":
-    """Draw why an image got its verdict."""
+    """Draw the explanation of an image's verdict."""
     assert prediction.logit is not None
     real = prediction.logit >= detector.card.calibration.thresholds[CERTAIN_REAL]
     evidence = detector.evidence(square)
@@ -239,7 +239,7 @@ def _explain(detector: Predictor, square: NDArray[np.uint8], prediction: Predict
 def _begin(
     parts: Path, detector: Predictor, paths: Sequence[str], explain: Path | None, resume: bool
 ) -> None:
-    """Claim the folders of parts and explanations, or find that they are of the same run."""
+    """Claim the folders of parts and explanations, or check that they are of the same run."""
     digest = hashlib.sha256(as_text("\n".join(paths)).encode()).hexdigest()
     begun = {
         "detector": detector.sha256,
@@ -253,15 +253,14 @@ def _begin(
             explain.mkdir(parents=True, exist_ok=True)
             if any(explain.iterdir()):
                 raise UserError(
-                    f"{explain} holds something already: name another folder for --explain, or "
-                    "empty it."
+                    f"{explain} is not empty: name another folder for --explain, or empty it."
                 )
         parts.mkdir(parents=True, exist_ok=True)
         record.begin(begun)
         return
     if not resume:
         raise UserError(
-            f"{parts} holds what a stopped run has scored: add --resume to resume it, or remove it."
+            f"{parts} has the scores of an interrupted run: add --resume to resume, or remove it."
         )
     if former != begun:
         raise UserError(
@@ -304,6 +303,6 @@ _WRITERS: dict[str, Callable[[BinaryIO, Iterable[pa.Table]], None]] = {
 
 
 def summary(counts: Counter[str], table: Path) -> str:
-    """One line on what was found."""
+    """One line with the counts by verdict."""
     said = [f"{counts[verdict]} {verdict}" for verdict in ("real", "generated", "unsure")]
     return f"{counts.total()} files: {', '.join(said)}, {counts['error']} unreadable; {table}"

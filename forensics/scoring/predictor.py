@@ -1,6 +1,6 @@
-"""Predictions of a trained detector on new images: probability, verdict, and when it abstains.
+"""Predictions of a trained detector on new images: probability, verdict, and abstention.
 
-Everything scoring needs is in the detector file, so that an image is treated as in the test.
+The detector file has everything that scoring needs, so that images are processed as in the test.
 """
 
 import copy
@@ -48,15 +48,15 @@ class Prediction(NamedTuple):
     """Prediction for one image; None where it could not be read.
 
     Attributes:
-        probability_real: calibrated on the validation images of the training sources; None, too,
-            for a detector that could not be calibrated.
-        logit: what it was computed from, which does not saturate; above 0 leans to real.
+        probability_real: calibrated on the validation images of the training sources; also None
+            for a detector without calibration.
+        logit: the score that it was computed from, which does not saturate; higher for real.
         verdict: by the thresholds set on validation real images, not by probability 0.5.
-        reason: why it is unsure, or "".
-        width: of the image as shown, in pixels.
-        height: of the image as shown, in pixels.
-        format: JPEG, PNG, WEBP or MPO; "" for what came as pixels.
-        error: why it could not be read, or "".
+        reason: reason of the verdict unsure, or "".
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
+        format: JPEG, PNG, WEBP or MPO; "" for an image given as pixels.
+        error: reason why it could not be read, or "".
     """
 
     probability_real: float | None
@@ -70,10 +70,10 @@ class Prediction(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A prediction, and the square that it is of.
+    """A prediction, and the scored square.
 
     Attributes:
-        prediction: it.
+        prediction: the prediction.
         square: ``(S, S, 3)`` uint8, the image as the detector sees it; None if it was not read.
     """
 
@@ -82,7 +82,7 @@ class Scored(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """An image on its way to the detector: itself and its mildly changed copies, or an error."""
+    """An image prepared for the detector, with its mildly changed copies, or an error."""
 
     rows: NDArray[np.uint8] | None
     unlike: bool
@@ -96,9 +96,9 @@ class Predictor:
     """A trained detector, ready for new images.
 
     Attributes:
-        scorer: what scores.
+        scorer: computes the scores.
         card: the metadata of its file.
-        sha256: of its weights.
+        sha256: sha256 of its weights.
     """
 
     def __init__(self, detector: Detector, card: DetectorCard, sha256: str) -> None:
@@ -107,13 +107,13 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictor":
-        """Read a detector file; nothing in it is run.
+        """Read a detector file; no code in it is run.
 
         Args:
             path: a run's folder or its ``detector.safetensors``.
 
         Raises:
-            UserError: if there is none, or it is damaged, foreign or not for this version.
+            UserError: if the file is missing, damaged, not a detector file or of another version.
         """
         path = Path(path)
         if path.is_dir():
@@ -132,8 +132,8 @@ class Predictor:
             Precision(card.input.precision)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"{path} cannot be scored with by this version ({error}): use the version that "
-                "wrote it, or train it again.",
+                f"{path} cannot be used by this version ({error}): use the version that wrote it, "
+                "or train it again.",
                 key=str(path),
             ) from error
         return cls(cast(Detector, detector), card, sha256)
@@ -143,10 +143,10 @@ class Predictor:
 
         Args:
             images: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
-                a batch ``(B, 3, H, W)`` uint8. Any size; the middle square is scored.
+                a batch ``(B, 3, H, W)`` uint8. Any size; the centre square is scored.
 
         Returns:
-            One each, in order. A file that cannot be read has an ``error``.
+            One prediction per image, in order. For an unreadable file it has an ``error``.
 
         Raises:
             UserError: if arrays or tensors are not uint8 or of another shape.
@@ -169,13 +169,13 @@ class Predictor:
         return (prediction for prediction, _ in self.stream_with_squares(images))
 
     def stream_with_squares(self, images: Iterable[ImageLike]) -> Iterator[Scored]:
-        """Score as `stream` does, and give what was scored beside each prediction."""
+        """Like `stream`, with the scored square of each image."""
         batches = _batches(images, self.scorer.batch_size)
         for batch in self.scorer.map_batches(self._score, batches):
             yield from batch
 
     def evidence(self, square: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Evidence by place in a prepared image: real above 0, generated below.
+        """Evidence map of a prepared image: real above 0, generated below.
 
         Args:
             square: ``(S, S, 3)`` uint8.
@@ -188,18 +188,18 @@ class Predictor:
 
     @cached_property
     def _explained(self) -> Detector:
-        """A copy: Captum hooks into a network, and other threads score with ours meanwhile."""
+        """A copy of the detector: Captum adds hooks while other threads score with the original."""
         return copy.deepcopy(self.scorer.detector)
 
     def probability_real(self, score: float) -> float | None:
-        """The calibrated probability of a score; None where nothing could be calibrated."""
+        """The calibrated probability of a score; None for a detector without calibration."""
         return self.card.calibration.probability_real(score)
 
     def _prepare(self, given: ImageLike) -> _Prepared:
         if isinstance(given, str | Path):
             path = Path(given)
             try:
-                if not path.is_file():  # a pipe would be waited for
+                if not path.is_file():  # reading a pipe could block
                     return _unread("no such file")
                 image, _, format_ = decode(path, 1)
             except RejectedImage as error:
@@ -221,7 +221,7 @@ class Predictor:
         filter_, match = ResizeFilter(input_.resize_filter), Match(input_.match)
         square = to_square(image, input_.image_size, filter_)
         changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
-        rows = np.stack([matched(one, match, filter_) for one in (square, *changed)])
+        rows = np.stack([matched(copy_, match, filter_) for copy_ in (square, *changed)])
         return _Prepared(rows, self._is_unlike(rows[:1]), *image.size, format_, "")
 
     def _is_unlike(self, row: NDArray[np.uint8]) -> bool:
@@ -234,7 +234,7 @@ class Predictor:
     def _score(self, images: Sequence[ImageLike]) -> list[Scored]:
         """Decode and score a batch."""
         batch = [self._prepare(given) for given in images]
-        read = [one.rows for one in batch if one.rows is not None]
+        read = [prepared.rows for prepared in batch if prepared.rows is not None]
         scores = np.empty((0, 3), np.float32)
         if read:
             scores = self.scorer.score_rows(np.concatenate(read)).reshape(-1, 3)
@@ -246,28 +246,28 @@ class Predictor:
                 )
         scored = []
         number = 0
-        for one in batch:
-            if one.rows is None:
-                unread = Prediction(None, None, None, "", None, None, "", one.error)
+        for prepared in batch:
+            if prepared.rows is None:
+                unread = Prediction(None, None, None, "", None, None, "", prepared.error)
                 scored.append(Scored(unread, None))
                 continue
             logits = scores[number]
             number += 1
-            verdict, reason = self._verdict(one, logits)
+            verdict, reason = self._verdict(prepared, logits)
             prediction = Prediction(
                 self.probability_real(float(logits[0])),
                 float(logits[0]),
                 verdict,
                 reason,
-                one.width,
-                one.height,
-                one.format,
+                prepared.width,
+                prepared.height,
+                prepared.format,
                 "",
             )
-            scored.append(Scored(prediction, one.rows[0]))
+            scored.append(Scored(prediction, prepared.rows[0]))
         return scored
 
-    def _verdict(self, one: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
+    def _verdict(self, prepared: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
         """The verdict, by the logits of an image and of its mildly changed copies."""
         itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
         size = self.card.input.image_size
@@ -278,11 +278,11 @@ class Predictor:
             ),
             "verdict changes when rescaled by half a pixel": rescaled is not itself,
             f"smaller than the {size} pixels the detector looks at": (
-                one.width is not None
-                and one.height is not None
-                and min(one.width, one.height) < size
+                prepared.width is not None
+                and prepared.height is not None
+                and min(prepared.width, prepared.height) < size
             ),
-            "spectrum unlike those of the training images": one.unlike,
+            "spectrum unlike those of the training images": prepared.unlike,
         }
         reason = "; ".join(text for text, holds in reasons.items() if holds)
         return (Verdict.unsure if reason else itself), reason
@@ -305,18 +305,18 @@ def limits(card: DetectorCard) -> list[str]:
     """The limits of a detector's scores, in sentences."""
     sources = ", ".join([*card.provenance.real, *card.provenance.trained_on])
     uncalibrated = [
-        "There were no generated validation images to calibrate by: scores have no probability, "
-        "and the verdicts rest on the thresholds alone."
+        "There were no generated validation images for calibration: scores have no probability, "
+        "and verdicts use the thresholds alone."
     ]
     return [
         *([] if card.calibration.temperature is not None else uncalibrated),
-        "Thresholds, probabilities and false-alarm rates hold for images like the validation "
-        f"images of the sources it was trained on ({sources}). "
-        "Photographs of other cameras, croppings or codecs can be called generated far more "
-        "often: measure that with evaluate.py before relying on it.",
-        "Generators that were not trained on may go unnoticed altogether.",
-        f"Images smaller than {card.input.image_size} pixels, and those with spectra unlike the "
-        "training images', are outside of what it was tested on; forensics predict calls them "
+        "Thresholds, probabilities and false-positive rates are valid for images like the "
+        f"validation images of the training sources ({sources}). "
+        "Photographs of other cameras, crops or codecs can be called generated far more often: "
+        "measure the rate with evaluate.py before relying on verdicts.",
+        "Images of unseen generators may be called real throughout.",
+        f"Images smaller than {card.input.image_size} pixels, and images with spectra unlike those "
+        "of the training images, are outside the tested range; forensics predict calls them "
         "unsure.",
     ]
 

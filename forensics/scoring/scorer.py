@@ -1,4 +1,4 @@
-"""The one way from prepared images to scores: test, evaluation, export and predict all use it."""
+"""Scoring of prepared images, shared by validation, test, evaluation, export and predict."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -17,26 +17,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH_SIZE = {"cpu": 32, "cuda": 256}
-"""Images computed together, by type of device: always so many, because sums over another number of
-images may round differently."""
+"""Batch size by type of device; constant, because sums over another number of images may round
+differently."""
 
 _BATCHES_AT_ONCE = 32
 
 
 class Scorer:
-    """A detector in evaluation mode, which scores in batches of one size and in one precision.
+    """A detector in evaluation mode that scores batches of a fixed size in a fixed precision.
 
-    A score depends on image, detector, precision and device, not on what is scored beside it.
+    A score depends on image, detector, precision and device, not on the other images of its batch.
 
     Args:
-        detector: what scores; moved to the device.
+        detector: the detector; moved to the device.
         precision: numeric precision, by the same rule as in training.
-        device: where to compute; by default a GPU if there is one.
+        device: the device to compute on; by default a GPU if there is one.
 
     Attributes:
-        detector: in evaluation mode, on the device.
-        device: where it computes.
-        batch_size: images computed together.
+        detector: the detector, in evaluation mode, on the device.
+        device: the device that computes.
+        batch_size: images in a batch.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Scorer:
         """Score any number of images on all cores, in constant memory.
 
         Args:
-            count: how many there are.
-            image: gives image number i, ``(S, S, 3)`` uint8; called from several threads.
-            label: of the progress.
+            count: number of images.
+            image: returns image number i, ``(S, S, 3)`` uint8; called from several threads.
+            label: label of the progress bar.
 
         Returns:
-            ``(count,)`` higher for real; not finite where the detector gives no number.
+            ``(count,)`` scores, higher for real; may be non-finite.
         """
 
         def score(numbers: range) -> NDArray[np.float32]:
@@ -74,10 +74,10 @@ class Scorer:
         return np.concatenate(found)
 
     def map_batches(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
-        """Map over batches, results in order; each is computed by one thread.
+        """Map over batches, results in order; each batch is computed by one thread.
 
-        Threads that share a network's sums wait for each other, and for those that decode, a
-        quarter of the time.
+        Threads that share the work of a batch would spend a quarter of the time waiting for each
+        other and for decoding threads.
         """
         with torch_threads(1):
             yield from in_order(work, batches, _BATCHES_AT_ONCE)
@@ -89,7 +89,7 @@ class Scorer:
             rows: ``(n, S, S, 3)`` uint8.
 
         Returns:
-            ``(n,)`` higher for real; not finite where the detector gives no number.
+            ``(n,)`` scores, higher for real; may be non-finite.
         """
         scores = self._compute(self.detector, rows)
         assert scores is not None
@@ -101,7 +101,7 @@ class Scorer:
         return None if features is None else features.reshape(len(rows), -1)
 
     def as_images(self, rows: Images) -> Tensor:
-        """Rows ``(n, S, S, 3)`` uint8 as detectors take them: ``(n, 3, S, S)`` float."""
+        """Convert rows ``(n, S, S, 3)`` uint8 to a detector's input, ``(n, 3, S, S)`` float."""
         return torch.from_numpy(rows).to(self.device).permute(0, 3, 1, 2).float()
 
     def _compute(

@@ -1,1 +1,1 @@
-"""Training detectors and generators with Lightning."""
+"""Training of detectors and generators with Lightning."""

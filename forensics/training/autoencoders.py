@@ -1,4 +1,4 @@
-"""Training of the autoencoders of a resynthesis, several at once, each kept when it is done."""
+"""Training of the autoencoders of a resynthesis, several at once, with checkpoints."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,19 +28,19 @@ def fit_autoencoders(
     """Train every autoencoder that is not trained yet.
 
     Args:
-        model: with fresh weights, on the device that is to compute.
-        rows: ``(n, S, S, 3)`` the images.
-        seed: decides crops and critics; which autoencoders train together does not matter.
-        folder: the run's, for the checkpoint.
-        about: what the checkpoint says of the run: ``settings`` by dotted keys and ``images``, a
-            hash of the images.
-        resumed: a checkpoint with some trained ones, or None.
+        model: the autoencoders with fresh weights, on the device to compute on.
+        rows: ``(n, S, S, 3)`` uint8, the images.
+        seed: decides crops and critics, independently of which autoencoders train together.
+        folder: the run's folder, for the checkpoint.
+        about: metadata of the checkpoint: ``settings`` by dotted keys and ``images``, a hash of
+            the images.
+        resumed: a checkpoint with some trained autoencoders, or None.
 
     Returns:
-        The error of each in grey levels, see `forensics.generators.resynthesis.fit`.
+        The error of each autoencoder in grey levels, see `forensics.generators.resynthesis.fit`.
 
     Raises:
-        UserError: if the checkpoint is of other images.
+        UserError: if the checkpoint has other images.
     """
     errors: dict[int, float] = {}
     weights: dict[int, dict[str, torch.Tensor]] = {}
@@ -48,14 +48,14 @@ def fit_autoencoders(
         kept = checkpoints.load(resumed)
         if kept["images"] != about["images"]:
             raise UserError(
-                "The images are not those that the run began with: put those back, or start a new "
+                "The images are not those that the run began with: restore them, or start a new "
                 "run.",
                 key="real",
             )
         errors, weights = kept["errors"], kept["state_dicts"]
     for number, state in weights.items():
         model.autoencoders[number].load_state_dict(state)
-    # Here, one after the other: first weights come from torch's global generator.
+    # Sequentially, because initial weights come from torch's global generator.
     torch.manual_seed(seed)
     device = next(model.parameters()).device
     critics = [Critic().to(device) for _ in range(len(model.autoencoders))]
@@ -65,7 +65,7 @@ def fit_autoencoders(
         return number, fit(model.autoencoders[number], critics[number], rows, draws)
 
     missing = [number for number in range(len(model.autoencoders)) if number not in errors]
-    crops = [BATCH * one.architecture.steps for one in model.autoencoders]
+    crops = [BATCH * autoencoder.architecture.steps for autoencoder in model.autoencoders]
     label = f"fit {len(missing)} autoencoders"
     with (
         torch_threads(1),
@@ -74,7 +74,7 @@ def fit_autoencoders(
         for number, error in in_order(train, missing, at_once=len(missing)):
             errors[number] = error
             weights[number] = model.autoencoders[number].state_dict()
-            # Of a run that is resumed the first time as of any other, see `checkpoints.to_resume`.
+            # Epoch 0, so that `checkpoints.to_resume` accepts any ``max_epochs``.
             content = {**about, "epoch": 0, "errors": errors, "state_dicts": weights}
             checkpoints.AtomicCheckpoints().save_checkpoint(
                 content, folder / CHECKPOINTS / checkpoints.LAST

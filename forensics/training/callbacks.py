@@ -1,4 +1,4 @@
-"""Progress and images shown during training."""
+"""Callbacks for progress and images during training."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ SHOWN_METRICS = (
     "train/critic_loss",
     "train/generator_loss",
 )
-"""Metrics that stand in the line after an epoch, where a run has them."""
+"""Metrics logged in the line after each epoch, if a run has them."""
 
 
 class ProgressOfImages(pl.Callback):
@@ -61,30 +61,30 @@ class ProgressOfImages(pl.Callback):
         """Log the metrics of the epoch."""
         epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
         metrics = trainer.callback_metrics
-        # Of those that the epoch's end computes, none is there yet.
+        # Metrics that are computed at the end of the epoch are not available yet.
         said = [f"{name} {metrics[name]:.4f}" for name in SHOWN_METRICS if name in metrics]
         log.info("%s: %s", epoch, ", ".join(said) or "done")
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """End what is shown, so that a message does not stand in a bar."""
+        """Close the progress bar, so that messages are not printed into it."""
         if hasattr(self, "_progress"):
             self._progress.close()
 
 
 class ResultWithdrawn(pl.Callback):
-    """Takes back the result of a complete run that is trained longer, once it is sure that it is.
+    """Removes the result of a complete run once its training is continued.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remove ``result.json``: a folder that has one is complete."""
+        """Remove ``result.json``, which marks a complete run."""
         if trainer.is_global_zero:
             (self._folder / RESULT).unlink(missing_ok=True)
 
@@ -92,7 +92,7 @@ class ResultWithdrawn(pl.Callback):
 class PreprocessGrid(pl.Callback):
     """Training images before and after their preprocess, in TensorBoard, once at the start.
 
-    Shown are the first images of the first batches with the strengths drawn for just those.
+    Shows the first images of the first batches, with the strengths drawn for them.
     """
 
     batches, images_of_each = 4, 4
@@ -114,16 +114,16 @@ class PreprocessGrid(pl.Callback):
 
 
 def before_and_after(batches: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]]) -> Figure:
-    """Images of some batches, each above what its preprocess made of it.
+    """Images of some batches, each above its preprocessed copy.
 
     Args:
-        batches: of each, ``(k, 3, H, W)`` grey levels in [0, 255] before and after, and the
+        batches: for each batch, ``(k, 3, H, W)`` grey levels in [0, 255] before and after, and the
             ``(k,)`` strengths drawn, by name.
     """
     figure = Figure(figsize=(8, 4.4 * len(batches)), layout="constrained")
     panels = figure.subplots(len(batches), 1, squeeze=False)[:, 0]
     for number, (axis, (before, after, strengths)) in enumerate(zip(panels, batches, strict=True)):
-        # One image a batch: dozens of panels take seconds to draw.
+        # One panel per batch, because dozens of panels take seconds to draw.
         rows = [torch.cat(list(images), dim=2) for images in (before, after)]
         axis.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).round().byte().numpy())
         axis.set_axis_off()
@@ -132,5 +132,5 @@ def before_and_after(batches: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor
             + ", ".join(dict.fromkeys(f"{value:.3g}" for value in values.tolist()))
             for name, values in strengths.items()
         ]
-        axis.set_title(f"batch {number}: {'; '.join(drawn) or 'untouched'}", fontsize=9)
+        axis.set_title(f"batch {number}: {'; '.join(drawn) or 'unchanged'}", fontsize=9)
     return figure

@@ -1,7 +1,7 @@
-"""Training checkpoints that survive a kill at any moment, and say so when they are damaged.
+"""Training checkpoints: written atomically, verified when read.
 
-``last.ckpt`` is of the last complete epoch, ``previous.ckpt`` of the one before and, of detectors,
-``best.ckpt`` of the one with the lowest validation loss.
+``last.ckpt`` is from the last complete epoch, ``previous.ckpt`` from the one before and, for
+detectors, ``best.ckpt`` from the epoch that is best by the monitored metric.
 """
 
 import os
@@ -22,7 +22,7 @@ from forensics.files import atomic
 from forensics.runs import CHECKPOINTS, shown
 
 MONITORS = {"val/loss": "min", "val/auroc": "max"}
-"""Metrics of the validation images that may choose the checkpoint, and which extreme is best."""
+"""Validation metrics that can choose the checkpoint, and whether the minimum or maximum is best."""
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -30,14 +30,14 @@ CHANGEABLE = (
     "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "audit", "plugin", "images",
     "source",
 )  # fmt: skip
-"""Settings, or groups of them, that may change when a run is resumed: training is the same."""
+"""Settings, or groups of them, that may change when a run is resumed; training is unaffected."""
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Writes a checkpoint complete or not at all, in place of its predecessor.
+    """Writes checkpoints atomically.
 
-    Lightning's own goes by way of the system's folder for temporary files and from there to the
-    other disk in steps that a kill can interrupt.
+    Lightning's own implementation writes to the system's temporary folder first and copies from
+    there, which a kill can interrupt.
     """
 
     def save_checkpoint(
@@ -46,7 +46,7 @@ class AtomicCheckpoints(CheckpointIO):
         path: str | os.PathLike[str],
         storage_options: Any | None = None,  # noqa: ANN401
     ) -> None:
-        """Write a checkpoint; a former ``last.ckpt`` becomes ``previous.ckpt``."""
+        """Write a checkpoint; an existing ``last.ckpt`` becomes ``previous.ckpt``."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -57,8 +57,8 @@ class AtomicCheckpoints(CheckpointIO):
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"Cannot write {path} ({reason}): make room; the checkpoint before it is complete, "
-                f"resume resume={shown(path.parent.parent)}."
+                f"Cannot write {path} ({reason}): free disk space, then resume from the previous "
+                f"checkpoint with resume={shown(path.parent.parent)}."
             ) from error
 
     def load_checkpoint(
@@ -76,7 +76,7 @@ class AtomicCheckpoints(CheckpointIO):
 
 
 def _keep_as_previous(last: Path) -> None:
-    """Give the file that is about to be replaced a second name."""
+    """Keep the checkpoint that is about to be replaced under a second name."""
     previous = last.with_name(PREVIOUS)
     previous.unlink(missing_ok=True)
     try:
@@ -86,13 +86,13 @@ def _keep_as_previous(last: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; nothing in it is run.
+    """Read a checkpoint to the CPU; no code in it is run.
 
     Raises:
-        UserError: if it is missing or damaged; then it names one that is not.
+        UserError: if it is missing or damaged; it names an intact checkpoint, if there is one.
     """
     if not path.exists():
-        raise UserError(f"There is no checkpoint {shown(path)}: start the run anew.")
+        raise UserError(f"There is no checkpoint {shown(path)}: start a new run.")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -105,19 +105,19 @@ def load(path: Path) -> dict[str, Any]:
         offer = (
             f"remove it to resume from {other.name}, the epoch before"
             if path.name == LAST and other.exists()
-            else "start the run anew"
+            else "start a new run"
         )
         raise UserError(f"The checkpoint {shown(path)} is corrupt ({reason}): {offer}.") from error
     return cast(dict[str, Any], loaded)
 
 
 def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = ()) -> Path | None:
-    """The checkpoint a stopped run resumes from, None if it has not finished its first epoch.
+    """The checkpoint to resume a run from, None if it has not finished its first epoch.
 
     Args:
-        folder: the run's.
-        settings: those of now, by dotted keys.
-        also: settings that may not have changed though they are among `CHANGEABLE`.
+        folder: the run's folder.
+        settings: the current settings by dotted keys.
+        also: settings of `CHANGEABLE` that must not have changed, either.
 
     Raises:
         UserError: if the checkpoint is damaged, or of a run with other settings.
@@ -142,8 +142,8 @@ def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = (
         )
     if checkpoint["epoch"] >= settings["max_epochs"]:
         raise UserError(
-            f"{shown(folder)} has done {checkpoint['epoch'] + 1} epochs: give max_epochs at least "
-            "that."
+            f"{shown(folder)} has completed {checkpoint['epoch'] + 1} epochs: set max_epochs to at "
+            "least this number."
         )
     return path
 
@@ -151,15 +151,14 @@ def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = (
 def difference(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], also: Sequence[str] = ()
 ) -> str | None:
-    """The first setting in which two runs are not the same training, None if there is none.
+    """The first setting that makes two runs different trainings, None if there is none.
 
     Args:
-        theirs: settings by dotted keys.
-        ours: likewise.
-        also: settings that count though they are among `CHANGEABLE`.
+        theirs: settings of one run by dotted keys.
+        ours: settings of the other run by dotted keys.
+        also: settings of `CHANGEABLE` that are compared, too.
 
-    Runs of earlier versions lack some settings; as in reports, to lack one and to have none are
-    the same.
+    Runs of earlier versions lack some settings; as in reports, a missing setting equals ``none``.
     """
 
     def value(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
@@ -173,10 +172,10 @@ def difference(
 
 
 class _Keep(ModelCheckpoint):
-    """Lightning's, which would forget the best score of a run whose folder has been moved."""
+    """ModelCheckpoint that keeps the best score of a run whose folder has been moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what a checkpoint knows, with paths as they are now."""
+        """Load the state of a checkpoint, with paths in the current folder."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath), Path(path).name)) if path else path
@@ -191,11 +190,13 @@ class _Keep(ModelCheckpoint):
 
 
 def callbacks(folder: Path, best_by: str | None = None) -> list[pl.Callback]:
-    """Keep the last checkpoint and, before it, so that it knows of it, the best.
+    """Callbacks that keep the best and the last checkpoint.
+
+    The best one is written first, so that the last one includes its score.
 
     Args:
-        folder: the run's.
-        best_by: the one of `MONITORS` that chooses the best; None keeps the last alone.
+        folder: the run's folder.
+        best_by: the metric of `MONITORS` that chooses the best; None keeps only the last.
     """
 
     def keeping(name: str, monitor: str | None) -> ModelCheckpoint:

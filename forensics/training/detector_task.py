@@ -1,4 +1,4 @@
-"""The LightningModule: what training a detector is, whatever network and data."""
+"""The LightningModule that trains a detector, independent of network and data."""
 
 from typing import Any, cast
 
@@ -28,11 +28,10 @@ class DetectorTask(pl.LightningModule):
     """Train a detector by its own loss and optimizer; real is the positive class.
 
     Args:
-        detector: what is trained.
+        detector: the detector.
         seed: decides every draw, together with epoch and number of the batch.
-        settings: of the run, by dotted keys; kept in its checkpoints, so that they can tell what
-            they are of.
-        channels_last: keep weights in the memory layout of batches whose channels are last.
+        settings: the run's settings by dotted keys; stored in its checkpoints to identify them.
+        channels_last: keep weights in the channels-last memory layout.
     """
 
     def __init__(
@@ -47,26 +46,26 @@ class DetectorTask(pl.LightningModule):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.detector = detector.to(memory_format=self._layout)
         self._seed, self._settings = seed, settings
-        # TPR is the recall of the reals, TNR that of the generated.
+        # TPR is the recall of real images, TNR that of generated images.
         metrics = MetricCollection(
             {"accuracy": BinaryAccuracy(), "tpr": BinaryRecall(), "tnr": BinarySpecificity()}
         )
         self._train_metrics = metrics.clone(prefix="train/")
         self._val_metrics = metrics.clone(prefix="val/")
-        # Shows NaN rather than drop it.
+        # Does not drop NaN.
         self._train_loss = MeanMetric(nan_strategy="disable")
         self._val_loss = MeanMetric(nan_strategy="disable")
         self._all_finite: Tensor | bool = True
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     def on_train_start(self) -> None:
-        """Let the detector look once through the training images, before its first epoch."""
+        """Call `Detector.prepare` before the first epoch."""
         if self.trainer.global_step == 0 and self.current_epoch == 0:
             data = cast(FaceData, self.trainer.datamodule)  # type: ignore[attr-defined]
             self.detector.prepare(data.prepared_batches(self.device))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make what draws from torch's own generators, such as dropout, a function of the place."""
+        """Seed torch's global generators, used by dropout, by epoch and number of the batch."""
         torch.manual_seed(_global_seed(self._seed, batch, self.global_rank))
 
     def _step(self, batch: Batch) -> Step:
@@ -89,17 +88,17 @@ class DetectorTask(pl.LightningModule):
         if log_now:
             self.log_dict({f"train/{name}_step": value for name, value in logged.items()})
         if scores is not None and self.detector.is_probabilistic:
-            # torchmetrics would take logits that all lie in [0, 1] for probabilities.
+            # torchmetrics would take logits that are all in [0, 1] for probabilities.
             self._train_metrics.update(scores.detach().sigmoid(), batch.labels.int())
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Make a step, then let the detector project its weights."""
+        """Make a step, then call `Detector.after_step`."""
         super().optimizer_step(*args, **kwargs)
         self.detector.after_step()
 
     def _stop_unless_finite(self) -> None:
-        """Look at the loss now and then: on a GPU each look waits for the device."""
+        """Check the loss; called occasionally, because on a GPU each check waits for the device."""
         finite = self.trainer.strategy.reduce_boolean_decision(bool(self._all_finite))
         if not finite:
             kept = "; checkpoints of earlier epochs are kept" if self.current_epoch else ""
@@ -119,7 +118,7 @@ class DetectorTask(pl.LightningModule):
             self._train_metrics.reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Stop before a broken epoch is validated and becomes a checkpoint."""
+        """Stop before an epoch with a non-finite loss is validated and saved."""
         self._stop_unless_finite()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -129,15 +128,15 @@ class DetectorTask(pl.LightningModule):
             self._val_loss.update(loss, weight=len(batch.labels))
         if scores is None:
             scores = self.detector(batch.images)
-        if self.detector.is_probabilistic:  # 0 means nothing for scores of another scale
+        if self.detector.is_probabilistic:  # other scores have no fixed threshold
             self._val_metrics.update(scores.sigmoid(), batch.labels.int())
         self._scored.append((batch.labels, scores))
 
     def on_validation_epoch_end(self) -> None:
-        """Log what chooses the checkpoint."""
+        """Log the validation metrics, which choose the checkpoint."""
         if self._val_loss.update_called:
             loss = self._val_loss.compute()
-            # The last step may have broken the weights after its own loss was still finite.
+            # The last step may have made weights non-finite although its own loss was finite.
             self._all_finite = loss.isfinite() & self._all_finite
             self._stop_unless_finite()
             self.log("val/loss", loss)
@@ -153,14 +152,14 @@ class DetectorTask(pl.LightningModule):
     def _auroc(self) -> float | None:
         """AUROC over the validation images of all devices; None where a class is missing.
 
-        Not torchmetrics', which takes sigmoids: in float32 those of large scores tie.
+        Not by torchmetrics, which takes sigmoids: in float32, those of large scores tie.
         """
         labels, scores = (
             torch.cat(column).float().cpu() for column in zip(*self._scored, strict=True)
         )
         self._scored = []
         if self.trainer.world_size > 1:
-            # Devices may hold different numbers of images, which tensors could not.
+            # Gathered as objects, because devices may have different numbers of images.
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, (labels, scores))
             labels, scores = (torch.cat(both) for both in zip(*parts, strict=True))
@@ -173,12 +172,12 @@ class DetectorTask(pl.LightningModule):
         checkpoint["settings"] = self._settings
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The detector's own, and its schedule if the learning rate changes."""
+        """The detector's optimizer, with a schedule if the learning rate varies."""
         optimizer, optimization = self.detector.optimizer(), self.detector.optimization
         if optimizer is None or optimization is None or not optimization.changes:
             return optimizer
         epochs = self.trainer.max_epochs or 1
-        # Lightning knows the batches of an epoch only once it has been asked for all of them.
+        # Lightning has the number of batches of an epoch only after this property is read.
         steps = self.trainer.estimated_stepping_batches / epochs
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: optimization.factor((step + 1) / steps, epochs)
@@ -187,6 +186,6 @@ class DetectorTask(pl.LightningModule):
 
 
 def _global_seed(seed: int, batch: Batch, rank: int) -> int:
-    """Of torch's global generators, in a stream of its own beside those of `Draws`."""
+    """Seed of torch's global generators, in a random stream separate from those of `Draws`."""
     place = np.random.SeedSequence([seed, batch.epoch, batch.number, rank], spawn_key=(1,))
     return int(place.generate_state(1, np.uint64)[0])

@@ -1,4 +1,4 @@
-"""The LightningModule that trains a generator against its critic, whatever the two are."""
+"""The LightningModule that trains a generator against its critic, independent of the networks."""
 
 from collections import defaultdict
 from typing import Any
@@ -17,18 +17,18 @@ from forensics.preprocess.base import Draws
 from forensics.training.detector_task import STEPS_BETWEEN_LOGS
 
 SHOWN = 64
-"""Samples in the grid that is shown after each epoch, of the same latents each time."""
+"""Number of samples in the grid logged after each epoch, always of the same latents."""
 
 
 class GeneratorTask(pl.LightningModule):
-    """Train a generator: so many steps of the critic, then one of the generator, and again.
+    """Train a generator, with ``critic_steps`` steps of the critic before each of its own.
 
     Args:
         gan: generator and critic.
         seed: decides every draw, together with the number of the batch.
-        batch_size: real images the critic is shown at a time, over all devices together.
-        settings: of the run, by dotted keys; kept in its checkpoints.
-        channels_last: keep weights in the memory layout of batches whose channels are last.
+        batch_size: real images in a batch, over all devices together.
+        settings: the run's settings by dotted keys; stored in its checkpoints.
+        channels_last: keep weights in the channels-last memory layout.
     """
 
     def __init__(
@@ -49,8 +49,12 @@ class GeneratorTask(pl.LightningModule):
         self._was_varied = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of the critic, and one of the generator if it is its turn."""
-        generator, critic = (one for one in self.optimizers() if one)  # type: ignore[union-attr]
+        """One step of the critic and, after ``critic_steps`` of them, one of the generator."""
+        generator, critic = (
+            optimizer
+            for optimizer in self.optimizers()  # type: ignore[union-attr]
+            if optimizer
+        )
         stage = self.gan.begin(batch.number * self._batch_size)
         if stage != self._stage:
             self._stage = stage
@@ -70,15 +74,15 @@ class GeneratorTask(pl.LightningModule):
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> Tensor:
         optimizer.zero_grad()
-        # Lightning computes the complete step under autocast; but what a loss computes in float32,
-        # its gradient must, too.
+        # Lightning runs the complete step under autocast, but the gradient of a computation in
+        # float32 must be in float32, too.
         with torch.autocast(self.device.type, enabled=False):
             self.manual_backward(loss)
         optimizer.step()
         return loss.detach()
 
     def _stop_unless_finite(self, losses: dict[str, Tensor]) -> None:
-        """Look at the losses now and then: on a GPU each look waits for the device."""
+        """Check the losses; called occasionally, because each check waits for the GPU."""
         finite = all(bool(loss.isfinite()) for loss in losses.values())
         if not self.trainer.strategy.reduce_boolean_decision(finite):
             raise UserError(
@@ -87,21 +91,21 @@ class GeneratorTask(pl.LightningModule):
             )
 
     def on_train_epoch_end(self) -> None:
-        """Show samples; stop before a collapsed state becomes a checkpoint.
+        """Log samples; stop before a collapsed state becomes a checkpoint.
 
         Raises:
-            UserError: if the samples are all alike.
+            UserError: if the generator collapsed.
         """
-        # Of the CPU, and the same each time: how these change shows how training goes.
+        # The same latents after every epoch, drawn on the CPU, so that samples are comparable.
         draws = torch.Generator().manual_seed(self._seed)
         images = self.gan.sample(self.gan.draw_latents(SHOWN, draws)).cpu()
         if self.trainer.is_global_zero:
             grid = make_grid(images, 8, normalize=True, value_range=(-1, 1))
             self.logger.experiment.add_image("samples", grid, self.global_step)  # type: ignore[union-attr]
-        # In grey levels, not yet rounded, which would hide what is no number.
+        # In grey levels before rounding, which would hide non-finite values.
         rows = images.add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
         reason = collapsed(rows)
-        # At first all samples are alike, more or less: what never had variety cannot have lost it.
+        # Samples are nearly equal at first; only a loss of variety counts as a collapse.
         self._was_varied = self._was_varied or (reason is None and varied(rows))
         if self._was_varied and reason is not None:
             raise UserError(
@@ -111,14 +115,14 @@ class GeneratorTask(pl.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the run's settings and where in its growth the generator is."""
+        """Add the run's settings and the stage of training."""
         checkpoint["settings"] = self._settings
         checkpoint["stage"], checkpoint["was_varied"] = self._stage, self._was_varied
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on in the same stage: optimizers do not start anew."""
+        """Restore the stage, so that optimizers are not reset."""
         self._stage, self._was_varied = checkpoint["stage"], checkpoint["was_varied"]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The gan's own two."""
+        """The optimizers of generator and critic."""
         return list(self.gan.optimizers())

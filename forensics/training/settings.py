@@ -1,4 +1,4 @@
-"""Settings of everything that trains."""
+"""Settings of the training of detectors and generators."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ from forensics.training.checkpoints import MONITORS
 
 
 class AuditMode(StrEnum):
-    """Consequence of warnings of the audit before training."""
+    """Whether to audit before training, and whether warnings end the run."""
 
     warn = "warn"
     fail = "fail"
@@ -25,12 +25,12 @@ class AuditMode(StrEnum):
 
 @dataclass
 class TrainerSettings:
-    """On what and in which numbers to train.
+    """Device and numeric precision of training.
 
     Attributes:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: how many of them train together.
-        precision: ``auto`` is bfloat16 autocast where the device computes it, else float32.
+        devices: number of devices that train together.
+        precision: ``auto`` is bfloat16 autocast if the device supports it, else float32.
         channels_last: keep images channels last in memory, which is faster.
     """
 
@@ -48,27 +48,28 @@ class TrainerSettings:
 
 @dataclass
 class TrainSettings:
-    """Everything ``train.py`` can be told.
+    """All settings of ``train.py``.
 
     Attributes:
         model: settings of one of `forensics.detectors.DETECTORS`.
-        preprocess: one of `forensics.preprocess.PREPROCESSES`.
+        preprocess: training augmentation (the paper: preprocessing), one of
+            `forensics.preprocess.PREPROCESSES`.
         dataset: sources and their roles.
         trainer: device and precision.
-        audit: of the images before training: ``warn`` of what it finds, ``fail``, or ``off``.
-        plugin: a module that brings further detectors, see `forensics.detectors.plugins`.
-        name: of the run's folder below ``outputs``.
+        audit: audit of the images before training: ``warn`` of its findings, ``fail`` or ``off``.
+        plugin: a module with further detectors, see `forensics.detectors.plugins`.
+        name: name of the run's folder below ``outputs``.
         seed: >= 0; decides weights, validation images, order and draws.
-        max_epochs: times the training images are gone through.
+        max_epochs: maximum number of passes over the training images.
         batch_size: images in a batch, over all devices together.
-        monitor: which metric of the validation images chooses the checkpoint, of
+        monitor: validation metric that chooses the checkpoint, of
             `forensics.training.checkpoints.MONITORS`.
         patience: epochs without improvement of ``monitor`` after which training stops; None trains
             for ``max_epochs``.
-        perturb: what validation and test are repeated under, as
-            `forensics.images.perturbations.chosen` takes it.
-        cache_dir: where prepared images are kept; may be shared by any number of runs.
-        resume: the folder of an unfinished run to resume, or None.
+        perturb: perturbations under which validation and test are repeated, see
+            `forensics.images.perturbations.chosen`.
+        cache_dir: folder of prepared images; may be shared by any number of runs.
+        resume: the folder of a run to resume, or None.
     """
 
     model: Any
@@ -92,7 +93,7 @@ class TrainSettings:
         self.dataset.check_training()
         checks.at_least(self, seed=0, max_epochs=1, batch_size=2)
         checks.run_name(self.name)
-        chosen(self.perturb)  # refuses others
+        chosen(self.perturb)  # refuses unknown entries
         paired = self.dataset.paired
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices, paired=paired)
         known = self.monitor in MONITORS
@@ -102,35 +103,35 @@ class TrainSettings:
 
     @property
     def detector(self) -> DetectorSettings:
-        """``model``, as what it is."""
+        """``model`` with its type."""
         return cast(DetectorSettings, self.model)
 
     @property
     def operator(self) -> Preprocess:
-        """``preprocess``, as what it is."""
+        """``preprocess`` with its type."""
         return cast(Preprocess, self.preprocess)
 
 
 @dataclass
 class GenerateSettings:
-    """Everything ``generate.py`` can be told.
+    """All settings of ``generate.py``.
 
     Attributes:
         generator: settings of one of `forensics.generators.GENERATORS`.
-        dataset: where the faces are.
+        dataset: location and preparation of the faces.
         trainer: device and precision.
         real: the source to train on: a folder below ``dataset.root``.
         source: the folder below ``dataset.root`` to write into; None is the generator's name.
-        images: how many to write; of resynthesis the first real ones are made again.
-        name: of the run's folder below ``outputs``.
+        images: number of images to write; for resynthesis, they are made from the first real ones.
+        name: name of the run's folder below ``outputs``.
         seed: >= 0; decides weights, order and latents.
-        max_epochs: how often ``steps_per_epoch`` are done; like the next two, of GANs alone.
-        steps_per_epoch: of the generator; after each epoch samples are shown and a checkpoint is
-            kept.
-        batch_size: real images the critic is shown at a time, over all devices together.
-        cache_dir: where prepared images are kept; may be shared by any number of runs.
-        resume: the folder of an unfinished run to resume, or None.
-        sample: the folder of a complete run whose generator is sampled, none trained, or None.
+        max_epochs: number of epochs; like the next two, for GANs only.
+        steps_per_epoch: generator steps in an epoch, after which samples are logged and a
+            checkpoint is saved.
+        batch_size: real images in a batch of the critic, over all devices together.
+        cache_dir: folder of prepared images; may be shared by any number of runs.
+        resume: the folder of a run to resume, or None.
+        sample: the folder of a complete run whose generator is sampled without training, or None.
     """
 
     generator: Any
@@ -159,7 +160,7 @@ class GenerateSettings:
 
     @property
     def gan(self) -> GeneratorSettings:
-        """``generator``, as what it is."""
+        """``generator`` with its type."""
         return cast(GeneratorSettings, self.generator)
 
 

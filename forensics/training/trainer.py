@@ -26,17 +26,17 @@ from forensics.training.settings import GenerateSettings, TrainerSettings, Train
 def assemble_detector(
     settings: TrainSettings, flat: dict[str, Any], folder: Path, *callbacks: pl.Callback
 ) -> tuple[FaceData, DetectorTask, pl.Trainer]:
-    """Make everything a detector is trained with, seeded; prepares the images if need be.
+    """Make data module, task and trainer of a detector, seeded; prepares images if needed.
 
     Args:
-        settings: of the run.
+        settings: the run's settings.
         flat: the same by dotted keys, for its checkpoints.
-        folder: the run's.
-        callbacks: more than the usual ones.
+        folder: the run's folder.
+        callbacks: additional callbacks.
 
     Raises:
-        UserError: if a source is missing or unusable, a device is not there, or the run will not
-            have the metric that is to choose the epoch.
+        UserError: if a source is missing or unusable, a device is not available, or the run will
+            not have the metric that chooses the epoch.
     """
     pl.seed_everything(settings.seed, verbose=False)
     data = FaceData(
@@ -48,7 +48,7 @@ def assemble_detector(
     )
     detector = settings.detector.build(settings.dataset.image_size, pretrained=True)
     settings.dataset.check_classes(one_class=detector.one_class)
-    trained = detector.optimizer() is not None  # if not, all epochs are alike, without a loss
+    trained = detector.optimizer() is not None  # otherwise epochs change nothing and have no loss
     _check_choice(settings, trained=trained)
     task = DetectorTask(
         detector,
@@ -69,12 +69,12 @@ def assemble_detector(
             *callbacks,
         ],
     )
-    data.setup()  # last, because it takes long and the others may refuse
+    data.setup()  # last, because it takes long and the other steps may raise
     return data, task, trainer
 
 
 def _check_choice(settings: TrainSettings, *, trained: bool) -> None:
-    """Refuse a choice of epoch by a metric that the run will not have."""
+    """Refuse to choose the epoch by a metric that the run will not have."""
     by_gradient = "be null for a detector that is not trained by gradient"
     checks.require(trained or settings.patience is None, "patience", settings.patience, by_gradient)
     measured = settings.monitor != "val/auroc" or bool(settings.dataset.train_on)
@@ -96,17 +96,17 @@ def assemble_generator(
     folder: Path,
     *callbacks: pl.Callback,
 ) -> tuple[Faces, GeneratorTask, pl.Trainer]:
-    """Make everything a generator is trained with; prepares the images if need be.
+    """Make data module, task and trainer of a generator; prepares images if needed.
 
     Args:
-        settings: of the run.
+        settings: the run's settings.
         flat: the same by dotted keys, for its checkpoints.
         gan: the generator and its critic.
-        folder: the run's.
-        callbacks: more than the usual ones.
+        folder: the run's folder.
+        callbacks: additional callbacks.
 
     Raises:
-        UserError: if the faces are missing or unusable, or a device is not there.
+        UserError: if the faces are missing or unusable, or a device is not available.
     """
     task = GeneratorTask(
         gan,
@@ -135,7 +135,7 @@ def assemble_generator(
         settings.seed,
         Path(settings.cache_dir),
     )
-    data.setup()  # last, because it takes long and the others may refuse
+    data.setup()  # last, because it takes long and the other steps may raise
     return data, task, trainer
 
 
@@ -143,7 +143,7 @@ def pick_device(settings: TrainerSettings) -> torch.device:
     """The device to compute on, the first of several.
 
     Raises:
-        UserError: if there is no GPU though one was asked for, or fewer devices than wanted.
+        UserError: if fewer devices are available than requested.
     """
     on_gpu = settings.accelerator == "gpu" or (
         settings.accelerator == "auto" and torch.cuda.is_available()
@@ -152,8 +152,8 @@ def pick_device(settings: TrainerSettings) -> torch.device:
     if available < settings.devices:
         raise UserError(
             f"trainer.accelerator={settings.accelerator} and trainer.devices={settings.devices} "
-            f"ask for more than the {available} GPUs that torch finds here: take trainer=cpu or "
-            "fewer devices."
+            f"ask for more than the {available} GPUs that torch finds: use trainer=cpu or fewer "
+            "devices."
         )
     return torch.device("cuda" if on_gpu else "cpu")
 
@@ -170,18 +170,18 @@ def build_trainer(
 
     Args:
         settings: device and precision.
-        max_epochs: times the training images are gone through.
-        folder: the run's; checkpoints and TensorBoard's events go there.
-        callbacks: all of them.
-        two_networks: whether a loss reaches one of two networks only.
+        max_epochs: number of epochs.
+        folder: the run's folder, for checkpoints and TensorBoard's events.
+        callbacks: all callbacks.
+        two_networks: whether each loss has gradients for one of two networks only.
 
     Raises:
-        UserError: if there is no GPU though one was asked for, or fewer devices than wanted.
+        UserError: if fewer devices are available than requested.
     """
     on_gpu = pick_device(settings).type == "cuda"
     several = "ddp_find_unused_parameters_true" if two_networks else "ddp"
     _quieten()
-    # Products of float32 may use the device's faster, slightly coarser units (TF32).
+    # Matrix products of float32 may use the GPU's faster, less precise TF32.
     torch.set_float32_matmul_precision("high")
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
@@ -198,24 +198,24 @@ def build_trainer(
         use_distributed_sampler=False,
         benchmark=on_gpu,
         enable_model_summary=False,
-        enable_progress_bar=False,  # `callbacks.ProgressOfImages` is ours
+        enable_progress_bar=False,  # replaced by `callbacks.ProgressOfImages`
     )
 
 
 def _quieten() -> None:
-    """Keep back what Lightning says to everyone and no user of ours can act on."""
+    """Suppress Lightning's messages that users cannot act on."""
     level = logging.WARNING if runs.on_first_device() else logging.ERROR
     if not runs.on_first_device():
         logging.getLogger().setLevel(level)
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(level)
     for message in (
-        ".*does not have many workers.*",  # ours need none
+        ".*does not have many workers.*",  # the data loaders need none
         ".*smaller than the logging interval.*",  # small data
         ".*Checkpoint directory .* exists and is not empty.*",  # resumed
-        ".*recommended to .*use `Trainer\\(devices=1.*",  # every image is tested once all the same
+        ".*recommended to .*use `Trainer\\(devices=1.*",  # every image is scored once regardless
         ".*configure_optimizers` returned `None`.*",  # fitted in closed form
-        ".*training_step` returned `None`.*",  # likewise
+        ".*training_step` returned `None`.*",  # fitted in closed form
         ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,4 +1,4 @@
-"""Artefacts of a camera and of toy generators in a toy face."""
+"""Simulated camera and generator artefacts of the toy faces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forensics.errors import UserError
 Artefact = Callable[[Planes, Rng], Planes]
 
 RENDER_VERSION = 2
-"""Part of every image's seed and of ``source.json``: raise it when any pixel changes."""
+"""Part of every image's seed and of ``source.json``; increased whenever any pixel changes."""
 
 
 def _to_image(planes: Planes) -> Image.Image:
@@ -30,8 +30,8 @@ def _to_planes(image: Image.Image) -> Planes:
 def _camera(scene: Planes, rng: Rng) -> Planes:
     """Photograph a scene: ``(3, 204, 204)`` to ``(3, 136, 136)``, both in [0, 1].
 
-    White balance and tone curve, lens blur, shot and read noise of varied strength, and the
-    antialiased reduction that CelebA-HQ's images went through.
+    White balance and tone curve, lens blur, shot and read noise of varied strength, and an
+    antialiased reduction like that of CelebA-HQ.
     """
     gains = colour_of(*(rng.uniform(0.85, 1.12) * rng.normal(1, 0.03, 3)))
     exposed = np.clip(scene * gains[:, None, None], 0, 1) ** np.float32(rng.uniform(0.85, 1.15))
@@ -54,22 +54,22 @@ def _convolve(planes: Planes, kernel: Plane) -> Planes:
     return out
 
 
-def _halved(picture: Planes) -> Planes:
+def _halved(image: Planes) -> Planes:
     """The means of 2x2 pixels."""
-    _, rows, columns = picture.shape
-    means: Planes = picture.reshape(3, rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
+    _, rows, columns = image.shape
+    means: Planes = image.reshape(3, rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
     return means
 
 
 def _nearest(low: Planes, border: int) -> Planes:
     """Nearest-neighbour upsampling by 2, with ``border`` more pixels on each side."""
-    # The border continues the image; zeros would make a dark frame that gives the class away.
+    # The border repeats edge pixels; zeros would make a dark frame, a shortcut to the class.
     high = low.repeat(2, axis=1).repeat(2, axis=2)
     return np.pad(high, ((0, 0), (border, border), (border, border)), mode="edge")
 
 
 def _kernel(rng: Rng, side: float, jitter: float) -> Plane:
-    """A 3x3 kernel of sum 1: ``side``, ``1 - 2 * side``, ``side`` along each axis, disturbed."""
+    """A 3x3 kernel of sum 1: ``side``, ``1 - 2 * side``, ``side`` along each axis, plus noise."""
     line = colour_of(side, 1 - 2 * side, side)
     kernel: Plane = np.outer(line, line) + jitter * rng.standard_normal((3, 3), dtype=np.float32)
     kernel /= kernel.sum()
@@ -89,8 +89,8 @@ def _pggan(low: Planes, rng: Rng) -> Planes:
 def _dcgan(low: Planes, rng: Rng) -> Planes:
     """A transposed 4x4 convolution of stride 2: DCGAN's layer, arXiv 1511.06434.
 
-    Zeros go between the pixels and a 4x4 kernel over them. A learned kernel weighs the four
-    phases unequally, which leaves the checkerboard of doi 10.23915/distill.00003.
+    Zeros are inserted between the pixels and the result is convolved with a 4x4 kernel. A learned
+    kernel weights the four phases unequally: the checkerboard of doi 10.23915/distill.00003.
     """
     low = np.pad(low, ((0, 0), (2, 2), (2, 2)), mode="edge")
     zeros_between = np.zeros((3, 2 * low.shape[1], 2 * low.shape[2]), dtype=np.float32)
@@ -104,9 +104,9 @@ def _dcgan(low: Planes, rng: Rng) -> Planes:
 def _wgan_gp(low: Planes, rng: Rng) -> Planes:
     """A residual block with depth-to-space upsampling: WGAN-GP's generator, arXiv 1704.00028.
 
-    Its published ``UpsampleConv`` gives depth-to-space four equal copies, which repeats each
-    pixel, and convolves; the block adds that on a shortcut to two 3x3 convolutions, and a last
-    convolution makes RGB.
+    The published ``UpsampleConv`` applies depth-to-space to four equal copies, which repeats each
+    pixel, then convolves; the block adds this shortcut to two 3x3 convolutions, and a last
+    convolution gives RGB.
     """
     high = _nearest(low, 3)
     branch = _convolve(
@@ -120,12 +120,12 @@ def _wgan_gp(low: Planes, rng: Rng) -> Planes:
 
 @dataclass(frozen=True)
 class DemoGenerator:
-    """A stand-in for a generator.
+    """A simulated generator.
 
     Attributes:
-        artefact: doubles a ``(3, H, W)`` image the way the generator's blocks do.
-        weakest: the artefact's smallest share in an image, 0 to 1.
-        strongest: its largest share; each image draws its own, evenly between the two.
+        artefact: doubles the size of a ``(3, H, W)`` image as the generator's blocks do.
+        weakest: smallest share of the artefact in an image, 0 to 1.
+        strongest: largest share; drawn uniformly between the two for each image.
     """
 
     artefact: Artefact
@@ -133,8 +133,8 @@ class DemoGenerator:
     strongest: float
 
 
-# So many images are odd ones: photographs that were enlarged by repeating pixels and sharpened,
-# which is what PGGAN does, and generated images without a trace. No detector gets them right.
+# Share of exceptions: photographs that were upscaled by repeating pixels and sharpened, as PGGAN
+# does, and generated images without artefacts. No detector classifies them correctly.
 _ODD_SHARE = 0.02
 
 # The shares set how hard the toy is, for the paper's detector after five epochs on 1,000 images
@@ -145,31 +145,31 @@ DEMO_SOURCES: dict[str, DemoGenerator | None] = {
     "demo_dcgan": DemoGenerator(_dcgan, 0.0, 0.45),
     "demo_wgan_gp": DemoGenerator(_wgan_gp, 0.1, 0.6),
 }
-"""Source name to its generator; the real source has none."""
+"""Generator of each source by the source's name; None for the real source."""
 
 
 def _detail(planes: Planes) -> Planes:
-    """The Laplacian, 1 at the finest checkerboard: edges, noise and grids."""
+    """The Laplacian, scaled to 1 for the finest checkerboard: edges, noise and grids."""
     kernel = colour_of(0, -1, 0, -1, 4, -1, 0, -1, 0).reshape(3, 3) / 8
     return _convolve(np.pad(planes, ((0, 0), (1, 1), (1, 1)), mode="edge"), kernel)
 
 
 def _regenerate(
-    picture: Planes, artefact: Artefact, strength: float, rng: Rng, stages: int = 2
+    image: Planes, artefact: Artefact, strength: float, rng: Rng, stages: int = 2
 ) -> Planes:
-    """Make an image again from a smaller one, as a generator's last ``stages`` blocks would.
+    """Regenerate an image from a smaller copy, as a generator's last ``stages`` blocks would.
 
-    ``strength`` is the share of the block's output; the rest is the image itself, the detail
-    that a real generator's many channels would have added.
+    ``strength`` is the share of the block's output; the rest is the image itself, in place of the
+    detail that a real generator's many channels would add.
     """
-    low = _halved(picture)
+    low = _halved(image)
     if stages > 1:
         low = _regenerate(low, artefact, 0.8 * strength, rng, stages - 1)
-    remade: Planes = picture + strength * (artefact(low, rng) - picture)
-    # Upsampling changes how much fine detail there is; without this the amount of noise, and not
-    # its pattern, would give the class away.
+    remade: Planes = image + strength * (artefact(low, rng) - image)
+    # Upsampling changes the amount of fine detail; without this correction the amount of noise,
+    # not its pattern, would be a shortcut to the class.
     detail = _detail(remade)
-    gain = np.median(np.abs(_detail(picture))) / (np.median(np.abs(detail)) + 1e-6)
+    gain = np.median(np.abs(_detail(image))) / (np.median(np.abs(detail)) + 1e-6)
     remade += (gain - 1) * detail
     return remade
 
@@ -187,22 +187,22 @@ def render(source: str, index: int) -> NDArray[np.uint8]:
 
     Args:
         source: a key of ``DEMO_SOURCES``.
-        index: which image, >= 0.
+        index: number of the image, >= 0.
 
     Returns:
-        ``(128, 128, 3)`` RGB in grey levels; always the same for the same arguments.
+        ``(128, 128, 3)`` RGB in grey levels; a function of the arguments alone.
 
     Raises:
-        UserError: if the source is not one of the demo's.
+        UserError: if the source is not a demo source.
     """
     require_known([source])
     number = list(DEMO_SOURCES).index(source)
     rng = np.random.default_rng(np.random.SeedSequence([RENDER_VERSION, number, index]))
-    picture = _camera(draw_scene(rng), rng)
+    image = _camera(draw_scene(rng), rng)
     generator = DEMO_SOURCES[source]
     if rng.random() < _ODD_SHARE:
         generator = DEMO_SOURCES["demo_pggan"] if generator is None else None
     if generator is not None:
         strength = rng.uniform(generator.weakest, generator.strongest)
-        picture = _regenerate(picture, generator.artefact, strength, rng)
-    return np.asarray(_to_image(picture[:, FRAME:-FRAME, FRAME:-FRAME]))
+        image = _regenerate(image, generator.artefact, strength, rng)
+    return np.asarray(_to_image(image[:, FRAME:-FRAME, FRAME:-FRAME]))

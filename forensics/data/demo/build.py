@@ -1,15 +1,15 @@
-"""The demo data set: a toy that is drawn, not downloaded.
+"""The demo data set: toy faces that are rendered, not downloaded.
 
-Faces drawn by the code below stand in for photographs, and three simple imitations of how GAN
-generators upsample stand in for GANs, so that every command runs on any machine within a minute.
-**Nothing measured on it says anything about real GANs**; it only shows the shape of the question:
-a detector learns one generator's traces and misses part of another's.
+Rendered faces replace photographs, and three simple models of GAN upsampling replace GANs, so that
+every command runs on any machine within a minute. **Figures measured on it say nothing about real
+GANs**; it only illustrates the question: a detector learns the traces of one generator and misses
+part of another's.
 
-One image is made in three steps: ``_scene`` draws a face at 1.5 times the size; ``_camera`` gives
-it the lens, the sensor noise and the antialiased reduction that photographs have; and, for the
-generated sources, ``_regenerate`` makes the finished image again from a quarter-size one, the
-way a generator's last two blocks would. Drawing and camera are the same for all sources (each has
-other faces), so that colour, contrast and framing do not tell the classes apart.
+An image is made in three steps: `draw_scene` draws a face at 1.5 times the size; ``_camera``
+simulates lens, sensor noise and antialiased reduction; and, for the generated sources,
+``_regenerate`` regenerates the finished image from a quarter-size copy, as a generator's last two
+blocks would. Scene and camera model are the same for all sources (each with its own faces), so that
+colour, contrast and framing do not separate the classes.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _AT_ONCE = 16
 
 
 def build_demo(root: Path, counts: Mapping[str, int]) -> None:
-    """Make the folders of demo images that are not there yet, on all cores, and show progress.
+    """Render the missing folders of demo images, on all cores, and show progress.
 
-    A folder ``<root>/<source>`` holds ``000000.png`` and so on, and ``source.json``; its last
-    images are the same however many there are. It appears complete or not at all, whenever the
-    process ends and however many build at once. A folder of ours that has fewer images than
-    asked, or another render version, is replaced.
+    A folder ``<root>/<source>`` contains ``000000.png`` and so on, and ``source.json``; its last
+    images do not depend on the count. It is either complete or absent, even if the process is
+    killed or several processes build at once. A demo folder with fewer images than required, or
+    of another render version, is replaced.
 
     Args:
-        root: made if missing.
-        counts: source, a key of ``DEMO_SOURCES``, to the number of images it needs, >= 1.
+        root: created if missing.
+        counts: required number of images, >= 1, by source, a key of ``DEMO_SOURCES``.
 
     Raises:
         UserError: if a source is unknown, a count is not positive, or a folder of that name
-            holds something else; nothing is written then.
+            has other content; then nothing is written.
         OSError: if the root cannot be written.
     """
     require_known(counts)
@@ -54,10 +54,10 @@ def build_demo(root: Path, counts: Mapping[str, int]) -> None:
         if count < 1:
             raise UserError(f"the demo source {source!r} needs at least 1 image, not {count}")
     if not any(_is_missing(root / source, count) for source, count in counts.items()):
-        return  # without the lock: a finished demo may lie on a read-only disk
+        return  # without the lock: a complete demo may be on a read-only disk
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".demo.lock"):
-        # Asked again: another process may have built while this one waited for the lock.
+        # Checked again: another process may have built while this one waited for the lock.
         missing = {s: n for s, n in counts.items() if _is_missing(root / s, n)}
         if missing:
             with Progress("render the toy faces", sum(missing.values())) as progress:
@@ -66,7 +66,7 @@ def build_demo(root: Path, counts: Mapping[str, int]) -> None:
 
 
 def _is_missing(folder: Path, count: int) -> bool:
-    """Whether the folder must be built; a UserError if it is there and not ours to replace."""
+    """Whether the folder must be built; UserError if it exists and is not a demo folder."""
     if not folder.exists():
         return True
     try:
@@ -84,7 +84,7 @@ def _is_missing(folder: Path, count: int) -> bool:
 
 
 def _write_image(folder: Path, source: str, count: int, number: int) -> None:
-    # Counted from the end: the last images, which test, are the same however many train.
+    # Counted from the end: the last images, the test images, do not depend on the count.
     pixels = render(source, count - 1 - number)
     Image.fromarray(pixels).save(folder / f"{number:06d}.png", compress_level=1)
 

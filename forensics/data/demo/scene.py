@@ -1,4 +1,4 @@
-"""Toy faces as scenes, drawn by code, before any camera or generator."""
+"""Rendered scenes of the toy faces, before any camera or generator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image
 
 IMAGE_SIZE = 128
 
-# Generators pad, which marks the frame of what they make and would be too easy a cue: everything
-# is made with this many more pixels on each side, cut off at the end.
+# Padding in generators leaves traces along the border, too easy a shortcut: every image is made
+# with this many extra pixels on each side, which are cropped at the end.
 FRAME = 4
 FRAMED_SIZE = IMAGE_SIZE + 2 * FRAME
 _OVERSAMPLING = 1.5
 _SCENE_SIZE = int(FRAMED_SIZE * _OVERSAMPLING)
 
-# float32 when the program runs; numpy's stubs take products with Python floats for float64.
+# float32 at run time; numpy's stubs type products with Python floats as float64.
 Plane = NDArray[np.floating[Any]]
 Planes = NDArray[np.floating[Any]]
 Rng = np.random.Generator
@@ -31,8 +31,8 @@ class _Grid:
 
     ``x, y``: the image, -1 to 1, y down. ``head_x, head_y``: the upright head, an ellipse of
     radius 1 that narrows at the jaw. ``depth``: how far the head bulges towards the viewer, 0 to
-    1. ``face_x, face_y``: the head's surface with its turn undone, 0 between the eyes' middle and
-    the nose; facial features are drawn in these and so turn with the head.
+    1. ``face_x, face_y``: the head's surface with its rotation undone, 0 between the eyes and the
+    nose; facial features are drawn in these coordinates and so turn with the head.
     """
 
     x: Plane
@@ -50,7 +50,7 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Look:
-    """Colours of one person, RGB in [0, 1], and what several parts share."""
+    """Colours of one person, RGB in [0, 1], and attributes shared by several parts."""
 
     skin: Plane
     hair: Plane
@@ -74,20 +74,20 @@ def _bump(x: Plane, y: Plane, x0: float, y0: float, width: float, height: float)
 
 
 def _paint(canvas: Planes, mask: Plane, colour: Planes | Plane) -> None:
-    """Lay ``colour`` (one RGB, or an image) over ``canvas`` in place where ``mask`` is 1."""
+    """Paint ``colour`` (one RGB, or an image) over ``canvas`` in place where ``mask`` is 1."""
     layer = colour[:, None, None] if colour.ndim == 1 else colour
     canvas += mask * (layer - canvas)
 
 
 def _texture(rng: Rng, like: Plane, rows: int, columns: int) -> Plane:
-    """Smooth noise about 0 of the shape of ``like``, with so many cells a side."""
+    """Smooth zero-mean noise of the shape of ``like``, with ``rows`` by ``columns`` cells."""
     cells = Image.fromarray(rng.standard_normal((rows, columns), dtype=np.float32))
     height, width = like.shape
     return np.asarray(cells.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The smallest rows and columns that hold every true pixel."""
+    """Slices of the bounding box of the true pixels."""
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
@@ -168,7 +168,7 @@ def _background(rng: Rng, grid: _Grid) -> Planes:
 
 
 def _strands(rng: Rng, grid: _Grid) -> Plane:
-    """Hair brightness, about 0: streaks that fan out from above the crown, locks in them."""
+    """Zero-mean hair brightness: streaks and locks that fan out from above the crown."""
     fan = grid.head_x / (1.9 + grid.head_y) + 0.04 * _texture(rng, grid.x, 5, 5)
     streaks = rng.standard_normal(512, dtype=np.float32)
     streaks += 2 * np.convolve(streaks, np.full(9, 1 / 3), mode="same").astype(np.float32)
@@ -252,7 +252,7 @@ def _skin(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     facing = light_x * grid.head_x * 0.75 + light_y * grid.head_y * 0.55 + 0.85 * depth
     facing -= step * (light_x * slope_x + light_y * slope_y) * 0.5
     shade = 0.50 + rng.uniform(0.42, 0.56) * np.clip(facing, -0.2, 1.2)
-    shade -= 0.10 * _bump(fx, fy, 0.20, -0.05, 0.09, 0.10)  # inner eye corners lie in shadow
+    shade -= 0.10 * _bump(fx, fy, 0.20, -0.05, 0.09, 0.10)  # shadow at the inner eye corners
     shade -= 0.13 * _bump(fx, fy, 0, 0.455, 0.13, 0.035)  # under the nose
     shade -= rng.uniform(0.02, 0.09) * _bump(fx - 0.35 * (fy - 0.38), fy, 0.22, 0.48, 0.022, 0.10)
     shade -= 0.06 * _bump(fx, fy, 0, 0.745, 0.16, 0.03)
@@ -260,7 +260,7 @@ def _skin(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     blush = rng.uniform(0.03, 0.13) * _bump(fx, fy, 0.48, 0.27, 0.20, 0.15)
     blush += 0.06 * _bump(fx, fy, 0, 0.33, 0.12, 0.10)
     tint = np.stack([np.ones_like(blush), 1 - blush, 1 - 0.9 * blush])
-    # Light that has gone through skin is red: the shadow side loses blue and green first.
+    # Light scattered in skin is reddish: the shadow side loses blue and green first.
     warm = np.clip(0.80 - shade, 0, 1) * 0.35
     tint[1] -= warm * 0.5
     tint[2] -= warm * 0.7
@@ -280,7 +280,7 @@ def _skin(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
 
 
 def _eyes(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
-    """Both eyes and brows at once: the face is drawn folded along its middle."""
+    """Both eyes and brows at once, in coordinates mirrored at the face's vertical axis."""
     fx, fy = np.abs(grid.face_x), grid.face_y + rng.normal(0, 0.012) * grid.face_x
     spacing = rng.uniform(0.355, 0.405)
     level = rng.uniform(-0.11, -0.06)
@@ -365,9 +365,9 @@ def _mouth(rng: Rng, canvas: Planes, grid: _Grid, look: _Look) -> None:
     roundness = np.clip(
         0.90 + 2.2 * (my - gap) * (my < gap + 0.04) - 1.5 * np.clip(my - gap - 0.04, 0, 1), 0.5, 1.2
     )
-    picture = lip[:, None, None] * roundness
-    picture += (rng.uniform(0, 0.16) * _bump(mx, my - gap, 0, 0.035, 0.4, 0.014)).astype(np.float32)
-    _paint(canvas, 0.9 * lips, picture)
+    painted = lip[:, None, None] * roundness
+    painted += (rng.uniform(0, 0.16) * _bump(mx, my - gap, 0, 0.035, 0.4, 0.014)).astype(np.float32)
+    _paint(canvas, 0.9 * lips, painted)
     inside = _ramp(np.minimum(my, gap - my), 0.016) * (mx < 1)
     teeth = colour_of(0.88, 0.86, 0.81)[:, None, None] * np.clip(
         1.0 - 0.55 * mx**2 - 2 * my, 0.25, 1
@@ -424,7 +424,7 @@ def draw_scene(rng: Rng) -> Planes:
     hair = _hair_colour(look, grid, strands)
     _hair_behind(rng, canvas, grid, look, hair, strands)
     _body(rng, canvas, grid, look)
-    # What lies within the head is drawn on its bounding box alone: half the work.
+    # Facial features are drawn on the head's bounding box alone: half the work.
     head = _box(np.hypot(grid.head_x / 1.15, grid.head_y) < 1.02)
     face, on_face = canvas[:, *head], grid.window(head)
     _skin(rng, face, on_face, look)

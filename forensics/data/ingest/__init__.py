@@ -1,1 +1,1 @@
-"""Data sets as users have them, to sources."""
+"""Conversion of downloaded data sets into sources."""

@@ -1,9 +1,9 @@
-"""Downloads to sources: a folder, an archive or parquet becomes an ordered folder.
+"""Conversion of a folder, an archive or parquet files into a source.
 
-Images keep their bytes and get numbers for names, in the order of the names they had. Nothing is
-ever unpacked to a name that an archive gives, links are not followed, and what an archive may
-unpack to is bounded. Each file is judged by `forensics.images.decode.decode`, and the manifest
-says what became of it. What was interrupted goes on after the last file it has a record of.
+Images keep their bytes and are numbered in the order of their original names. Names in an archive
+are never used as paths, links are not followed, and the unpacked size of an archive is bounded.
+`forensics.images.decode.decode` accepts or rejects each file, and the manifest records the
+outcome. An interrupted conversion resumes after the last recorded file.
 """
 
 import hashlib
@@ -39,9 +39,9 @@ class Prepared(NamedTuple):
     """Outcome of preparing an input.
 
     Attributes:
-        folder: the source's.
+        folder: the source's folder.
         accepted: number of images in it.
-        rejected: name in the input and reason of each other file.
+        rejected: name in the input and reason of each rejected file.
     """
 
     folder: Path
@@ -50,29 +50,29 @@ class Prepared(NamedTuple):
 
 
 def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepared:
-    """Make a source of a folder, a zip or tar archive, parquet, or a data set of a hub.
+    """Make a source from a folder, a zip or tar archive, parquet, or a Hugging Face data set.
 
-    ``<root>/<source>`` is there complete or not at all. What a call that was stopped has done lies
-    beside it in ``.<source>.unfinished``: the next one with the same input resumes from there, one
-    with another input starts anew. Its ``manifest.parquet`` has a row for every file of the input:
+    ``<root>/<source>`` is either complete or absent. The state of an interrupted call is kept
+    beside it in ``.<source>.unfinished``: the next call with the same input resumes from it, one
+    with another input starts over. Its ``manifest.parquet`` has a row for every file of the input:
     ``path`` (null if rejected), ``original`` (name in the input), ``sha256``, ``bytes``,
     ``format``, ``width``, ``height``, ``mode``, ``jpeg_quality``, ``orientation`` and ``exif`` as
-    in `read_metadata`, ``hash`` as in `perceptual_hashes`, ``flag`` (what is odd about it) and
-    ``error`` (why it was rejected).
+    in `read_metadata`, ``hash`` as in `perceptual_hashes`, ``flag`` (an irregularity of an accepted
+    file) and ``error`` (the reason of a rejection).
 
     Args:
         source: the source's name.
-        given: the input; it is only read. Hidden files in it are passed over. What starts with
-            ``hf://`` is taken as `forensics.data.ingest.hub.download` says.
-        root: holds a folder for each source.
+        given: the input; it is only read. Hidden files in it are skipped. For an input that starts
+            with ``hf://`` see `forensics.data.ingest.hub.download`.
+        root: folder with one folder for each source.
         min_side: images with a shorter side in pixels are rejected.
 
     Raises:
-        UserError: if the input is missing, damaged, a bomb or without a single image, or if the
-            source is there already.
+        UserError: if the input is missing, damaged, a decompression bomb or without any usable
+            image, or if the source exists already.
     """
     if not source or "/" in source or source.startswith("."):
-        raise UserError(f"{source!r} is no source's name: give that of a folder to make in {root}.")
+        raise UserError(f"{source!r} is not a source name: name a folder to create in {root}.")
     on_hub = str(given).startswith(SCHEME)
     if not on_hub and not (Path(given).is_dir() or Path(given).is_file()):
         raise UserError(f"There is no {given}: name a folder, zip, tar or parquet with images.")
@@ -82,13 +82,11 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"Another process prepares {folder}: wait for its end.") from None
+        raise UserError(f"Another process is preparing {folder}: wait until it ends.") from None
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            unfinished.remove()  # that a kill at the very end has left
-            raise UserError(
-                f"{folder} is there already: remove it, or give the source another name."
-            )
+            unfinished.remove()  # left over if the process was killed at the very end
+            raise UserError(f"{folder} exists already: remove it, or give the source another name.")
         downloaded = download(str(given), unfinished.downloads) if on_hub else Path(given)
         try:
             prepared = _fill(unfinished, folder, downloaded, min_side)
@@ -99,7 +97,7 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
         unfinished.remove()
         return prepared
     except (KeyboardInterrupt, OSError):
-        log.warning("%s is not complete: the same command resumes where this one stopped.", folder)
+        log.warning("%s is not complete: repeat the command to resume.", folder)
         raise
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
@@ -109,12 +107,12 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
 class Unfinished:
     """An unfinished source: images, and a record with a row for each file of the input.
 
-    A row whose image does not have its bytes does not count.
+    A row counts only if its image file has the recorded sha256.
 
     Attributes:
         images: the folder that becomes the source's.
-        downloads: what an input on a hub is downloaded into.
-        record: of the rows that are done.
+        downloads: download folder of a Hugging Face data set.
+        record: record of the completed rows.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -122,7 +120,7 @@ class Unfinished:
         self._folder, self.record = folder, Record(folder / "record.jsonl")
 
     def begin(self, of: list[Any]) -> list[dict[str, Any]]:
-        """Take up what is there of an input, or start anew; the rows that are done."""
+        """Resume the preparation of an input, or start over; returns the completed rows."""
         begun, done = self.record.read()
         rows = [row for row in done if self._is_stored(row)] if begun == of else []
         if not rows:
@@ -141,16 +139,16 @@ class Unfinished:
         return hashlib.sha256(image.read_bytes()).hexdigest() == digest
 
     def remove(self) -> None:
-        """Remove it all."""
+        """Remove the folder of the unfinished source."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> Prepared:
-    """Write images and manifest of what will be ``folder``."""
+    """Write images and manifest of the future ``folder``."""
     with damage_told(given):
         items = open_input(given)
     digits = max(6, len(str(items.total - 1)))
-    # As it comes back from the record's json.
+    # Lists, as the record's JSON returns them.
     files = [list(file) for file in items.files]
     rows = unfinished.begin([str(given.resolve()), files, min_side, POLICY_VERSION])
 
@@ -162,14 +160,14 @@ def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> P
         for row in unfinished.record.keep(in_order(store, items.each(done), AT_ONCE)):
             rows.append(row)
             progress.advance()
-    # An archive gives its files in an order of its own.
+    # An archive may list its files in any order.
     rows.sort(key=lambda row: row.pop("position"))
     rejected = [(row["original"], row["error"]) for row in rows if "error" in row]
     if len(rejected) == len(rows):
         first = f", the first is {rejected[0][0]!r} ({rejected[0][1]})" if rejected else ""
         raise UserError(
-            f"None of the {len(rows)} files in {given} can be used{first}: give one with JPEG, PNG "
-            "or WebP images."
+            f"None of the {len(rows)} files in {given} can be used{first}: give an input with "
+            "JPEG, PNG or WebP images."
         )
     with atomic(unfinished.images / MANIFEST) as file:
         pq.write_table(pa.Table.from_pylist(rows, pa.schema(_FIELDS)), file)
@@ -177,7 +175,7 @@ def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> P
 
 
 def _store(item: Item, stem: Path, min_side: int) -> dict[str, Any]:
-    """Write a file if it is accepted; its row of the manifest."""
+    """Write a file if it is accepted; returns its row of the manifest."""
     row: dict[str, Any] = {"position": item.position, "original": as_text(item.name)}
     if item.rejected:
         return row | {"error": item.rejected}

@@ -1,4 +1,4 @@
-"""Images of folders, zip and tar archives and parquet files, one after the other."""
+"""Reading the files of folders, zip and tar archives and parquet files, one by one."""
 
 import bz2
 import gzip
@@ -20,10 +20,10 @@ from forensics.errors import UserError
 from forensics.images.listing import as_text
 
 MAX_BYTES = 128 * 2**20
-"""Of one image file; larger ones are rejected."""
+"""Maximum size of an image file; larger files are rejected."""
 
 MAX_EXPANSION = 100
-"""An archive may unpack to so many times its size and one largest image; images hardly shrink."""
+"""Maximum unpacked size of an archive, plus `MAX_BYTES`, as a multiple of its own size."""
 
 AT_ONCE = 8
 _ROWS_AT_ONCE = 16
@@ -38,10 +38,10 @@ class Item(NamedTuple):
     """One file of an input.
 
     Attributes:
-        position: its place in the order of names.
-        name: in the input.
-        content: its bytes; empty if it is rejected already.
-        rejected: why, or "".
+        position: its position in the order of names.
+        name: its name in the input.
+        content: its bytes; empty if it is already rejected.
+        rejected: the reason of a rejection, or "".
     """
 
     position: int
@@ -51,12 +51,12 @@ class Item(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The files of an input, in any order, each read when it is its turn.
+    """The files of an input, in any order, read lazily.
 
     Attributes:
-        total: how many there are.
-        files: what there is on disk, by what tells that it changed: name, bytes, time.
-        each: all but those whose positions are given.
+        total: number of files.
+        files: name, bytes and modification time of the files on disk, to detect changes.
+        each: iterates over all files except those at the given positions.
     """
 
     total: int
@@ -66,16 +66,16 @@ class Items(NamedTuple):
 
 @contextmanager
 def damage_told(given: Path) -> Iterator[None]:
-    """Turn whatever a library raises on an unreadable archive into one error that names it."""
+    """Turn any library error on an unreadable archive into a UserError that names the archive."""
     try:
         yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # a file or disk, not what is in it
+            raise  # an error of the file system, not of the content
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{given} is damaged ({reason}): get it again.") from error
+        raise UserError(f"{given} is damaged ({reason}): download it again.") from error
 
 
 def _told(
@@ -103,13 +103,13 @@ def open_input(given: Path) -> Items:
         return _from_tar(given)
     except tarfile.ReadError as error:
         raise UserError(
-            f"{given} is no folder, zip, tar or parquet with images, or it is damaged ({error}): "
-            "give one of these."
+            f"{given} is not a folder, zip, tar or parquet with images, or it is damaged "
+            f"({error}): give one of these."
         ) from error
 
 
 def _ranked(names: list[str]) -> list[int]:
-    """Each name's place among the sorted ones; of equal names the first comes first."""
+    """Rank of each name in sorted order; equal names keep their order."""
     ranks = [0] * len(names)
     for rank, position in enumerate(sorted(range(len(names)), key=lambda n: names[n])):
         ranks[position] = rank
@@ -117,7 +117,7 @@ def _ranked(names: list[str]) -> list[int]:
 
 
 def _refusal(name: str, size: int, *, link: bool = False) -> str:
-    """Reason why a file is not even read, or ""."""
+    """Reason to reject a file without reading it, or ""."""
     if name.startswith("/") or ".." in _parts(name):
         return "its name leads out of the archive"
     if link:
@@ -128,7 +128,7 @@ def _refusal(name: str, size: int, *, link: bool = False) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """Folders and file of a name, also of one that Windows wrote."""
+    """Folders and file of a name, with either kind of slash."""
     return name.replace("\\", "/").split("/")
 
 
@@ -143,7 +143,7 @@ def _from_folder(given: Path) -> Items:
         raise error
 
     for at, folders, files in os.walk(given, onerror=unreadable):
-        # Walked into are none of these; links to folders are listed as links.
+        # Links to folders are not followed, but listed as links.
         linked = [name for name in folders if Path(at, name).is_symlink()]
         found += [os.path.relpath(Path(at, name), given) for name in (*files, *linked)]
     names = sorted(name for name in found if not _is_hidden(name))
@@ -155,23 +155,23 @@ def _from_folder(given: Path) -> Items:
             status = (given / name).lstat()
             refused = _refusal("", status.st_size, link=stat.S_ISLNK(status.st_mode))
             if not refused and not stat.S_ISREG(status.st_mode):
-                refused = "no regular file"
+                refused = "not a regular file"
             yield Item(position, name, b"" if refused else (given / name).read_bytes(), refused)
 
     return Items(len(names), _files(given / name for name in names), each)
 
 
 def _files(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of files; of links their own."""
+    """Names, sizes and times of files; for links, those of the link itself."""
     stats = ((str(path), path.lstat()) for path in paths)
     return [(as_text(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _bounded(given: Path, size: int) -> None:
-    """Refuse what unpacks to far more than it is.
+    """Refuse an archive that unpacks to far more than its own size.
 
     Raises:
-        UserError: then.
+        UserError: if ``size`` exceeds the limit.
     """
     if size > MAX_EXPANSION * given.stat().st_size + MAX_BYTES:
         raise UserError(
@@ -182,8 +182,8 @@ def _bounded(given: Path, size: int) -> None:
 
 def _from_zip(given: Path) -> Items:
     archive = zipfile.ZipFile(given)
-    members = [one for one in archive.infolist() if not one.is_dir()]
-    members = [one for one in members if not _is_hidden(one.filename)]
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in members if not _is_hidden(member.filename)]
     _bounded(given, sum(member.file_size for member in members))
     ranks = _ranked([member.filename for member in members])
 
@@ -195,7 +195,7 @@ def _from_zip(given: Path) -> Items:
             return b"", refused
         try:
             return archive.read(member), ""
-        except Exception as error:  # of a crafted member, anything; an OSError of the disk aside
+        except Exception as error:  # a crafted member can raise anything; disk errors are ours
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             return b"", " ".join(f"{type(error).__name__}: {error}".split())
@@ -210,7 +210,7 @@ def _from_zip(given: Path) -> Items:
 
 
 class _Unpacked(io.RawIOBase):
-    """An archive's bytes as they are unpacked, no more than it may unpack to."""
+    """Unpacked bytes of an archive, limited to the permitted size."""
 
     def __init__(self, given: Path) -> None:
         with given.open("rb") as file:
@@ -220,20 +220,20 @@ class _Unpacked(io.RawIOBase):
         self._given, self._read = given, 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read on."""
+        """Read the next bytes."""
         content = self._file.read(size)
         self._read += len(content)
         _bounded(self._given, self._read)
         return content
 
     def close(self) -> None:
-        """Close the file, too."""
+        """Close the underlying file, too."""
         self._file.close()
         super().close()
 
 
 class _Header(tarfile.TarInfo):
-    """A header that says so when it is damaged; tarfile takes that for the archive's end."""
+    """A header that raises an error when damaged; tarfile would take it for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
@@ -242,20 +242,20 @@ class _Header(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"it breaks off: {error}") from error
+            raise tarfile.ReadError(f"damaged header: {error}") from error
 
 
 def _from_tar(given: Path) -> Items:
     @contextmanager
     def members() -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
-        # As a stream: in a packed archive, going back would mean unpacking from the start again.
+        # As a stream: seeking back in a compressed archive would unpack it from the start again.
         with (
             _Unpacked(given) as stream,
             tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header) as archive,
         ):
             yield archive, (m for m in archive if not m.isdir() and not _is_hidden(m.name))
             while stream.read(2**20):
-                pass  # to its end, where the checksum is
+                pass  # read to the end, where the checksum is
 
     with members() as (_, found):
         ranks = _ranked([member.name for member in found])
@@ -268,7 +268,7 @@ def _from_tar(given: Path) -> Items:
                 link = member.issym() or member.islnk()
                 refused = _refusal(member.name, member.size, link=link)
                 if not refused and (not member.isreg() or member.issparse()):
-                    refused = "no regular file"
+                    refused = "not a regular file"
                 file = None if refused else archive.extractfile(member)
                 yield Item(rank, member.name, b"" if file is None else file.read(), refused)
 
@@ -303,10 +303,10 @@ def _from_parquet(given: Path, shards: list[Path]) -> Items:
 
 
 def _image_column(shard: Path, schema: pa.Schema) -> str:
-    """The column of encoded images: binary, or Hugging Face's bytes beside a path.
+    """The column of encoded images: binary, or Hugging Face's struct of bytes and path.
 
     Raises:
-        UserError: if there is not exactly one.
+        UserError: if there is not exactly one such column.
     """
 
     def is_binary(kind: pa.DataType) -> bool:
