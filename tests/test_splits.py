@@ -358,7 +358,7 @@ class TestMadeFromOtherImages:
 
     def test_near_duplicates_of_their_originals_stay(self, tmp_path: Path) -> None:
         preparation = PREPARATION._replace(image_size=32)
-        made = []
+        made: list[Source] = []
         for name, pixels in (("real", photos(30)), ("copies", photos(30)),
                              ("unseen", photos(10, seed=2))):  # fmt: skip
             folder = tmp_path / name

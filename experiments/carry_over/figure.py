@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 def main() -> None:
     """Draw a line a run: the mean over generators and real sources, and a band from the worst."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("csv", type=Path, help="rows of summarise.py")
+    parser.add_argument("csv", type=Path, help="rows of rates.py")
     parser.add_argument("png", type=Path, help="file to write")
     parser.add_argument("runs", nargs="+", metavar="RUN=LABEL", help="a run and its label")
     given = parser.parse_args()
