@@ -6,13 +6,11 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_images
+from conftest import program_runner, write_images
 
 from forensics.cli import main
 
@@ -73,8 +71,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.make_archive(str(home / "celebahq"), "zip", home / "archive")
     shutil.make_archive(str(home / "img_align_celeba"), "zip", home / "archive")
     given = ["dataset=paper", f"dataset.root={home}/faces", "max_epochs=1", "name=NAME"]
-    command = [sys.executable, str(ROOT / "train.py"), *SMALL["train.py"], *given]
-    subprocess.run(command, cwd=home, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patched:
+        assert program_runner(home, patched)(ROOT / "train.py", *SMALL["train.py"], *given) == 0
     for copy in ("A", "B"):
         shutil.copytree(home / "outputs" / "NAME", home / "outputs" / copy)
     return home
