@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
+
+# On matrices as small as here, threads of the libraries wait for each other longer than they work,
+# and do it by spinning. They read this when they are loaded, in programs that tests start, too.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
+import logging
 import runpy
 import signal
 import subprocess
@@ -11,14 +17,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
+from torch.nn.functional import interpolate
 
 from forensics.data.settings import DatasetSettings
 from forensics.detectors.card import (
@@ -35,7 +41,6 @@ from forensics.images.geometry import Match, ResizeFilter
 from forensics.images.spectra import profiles
 from forensics.model_files import save_model
 
-# On tensors as small as here, threads wait for each other longer than they work.
 torch.set_num_threads(1)
 
 SIZE = 16
@@ -56,11 +61,12 @@ def write_images(folder: Path, count: int, seed: int = 0, size: int = SIZE) -> l
 def photos(n: int, side: int = 32, seed: int = 0) -> NDArray[np.uint8]:
     """Images with structure at every scale and much contrast, no two alike."""
     draws = np.random.default_rng(seed)
-    images = np.full((n, side, side, 3), 128.0)
+    images = torch.full((n, 3, side, side), 128.0, dtype=torch.float64)
     for cells, contrast in ((side // 8, 40), (side // 4, 20), (side // 2, 10), (side, 6)):
-        field = draws.normal(0, contrast, (n, cells, cells, 3))
-        images += ndimage.zoom(field, (1, side / cells, side / cells, 1), order=1, mode="nearest")
-    return images.clip(0, 255).round().astype(np.uint8)
+        drawn = torch.from_numpy(draws.normal(0, contrast, (n, cells, cells, 3)))
+        field = drawn.permute(0, 3, 1, 2)
+        images += interpolate(field, (side, side), mode="bilinear", align_corners=True)
+    return images.permute(0, 2, 3, 1).clamp(0, 255).round().byte().numpy()
 
 
 @pytest.fixture(
@@ -210,10 +216,9 @@ def detector_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run an entry point in this process, from ``tmp_path``; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
+def program_runner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run an entry point in this process, from a folder; returns the exit code."""
+    monkeypatch.chdir(folder)
     # What the run sets is put back afterwards.
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
@@ -240,6 +245,32 @@ def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return 0
 
     return run
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run an entry point in this process, from ``tmp_path``; returns the exit code."""
+    return program_runner(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn, which takes a third of a tiny run's time.
+
+    For tests of what else a program does, in this process.
+    """
+
+    def image_of(figure: object, close: bool = True) -> NDArray[np.uint8]:
+        return np.zeros((3, 8, 8), np.uint8)
+
+    def save(figure: object, file: Path | IO[bytes], **_: object) -> None:
+        if isinstance(file, Path):
+            file.touch()
+        else:
+            file.write(b"not drawn")
+
+    monkeypatch.setattr("torch.utils.tensorboard.writer.figure_to_image", image_of)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "sources"
 
 
+@pytest.mark.slow
 def test_a_shared_artefact_carries_over_and_another_does_not(
     root: Path, run_program: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -44,6 +44,13 @@ def images(built: Path) -> dict[str, Images]:
     return {source: _read(built / source) for source in SOURCES}
 
 
+@pytest.fixture(scope="module")
+def few() -> dict[str, Images]:
+    """As many as the quick tier has time for."""
+    return {source: np.stack([artefacts.render(source, i) for i in range(12)])
+            for source in SOURCES}  # fmt: skip
+
+
 @pytest.fixture
 def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flat images instead of faces, for what is about folders only."""
@@ -93,6 +100,7 @@ class TestImages:
             drawn = artefacts.render(source, IMAGES_PER_SOURCE - 1 - number)
             np.testing.assert_array_equal(images[source][number], drawn)
 
+    @pytest.mark.slow
     def test_no_image_comes_twice(self, images: dict[str, Images]) -> None:
         pixels = [image.tobytes() for source in SOURCES for image in images[source]]
         assert len(set(pixels)) == len(SOURCES) * IMAGES_PER_SOURCE
@@ -107,6 +115,7 @@ class TestImages:
 
 
 class TestBuild:
+    @pytest.mark.slow
     def test_folder_holds_the_images_and_says_it_is_a_toy(self, built: Path) -> None:
         names = _names(built / "demo_dcgan")
         assert names == [f"{i:06d}.png" for i in range(IMAGES_PER_SOURCE)] + ["source.json"]
@@ -270,19 +279,25 @@ def _energy_at_half_sampling(images: Images) -> float:
 
 
 class TestArtefacts:
+    @pytest.fixture(params=["few", pytest.param("images", marks=pytest.mark.slow)])
+    def sample(self, request: pytest.FixtureRequest) -> dict[str, Images]:
+        """Images of each source, a few or all."""
+        chosen: dict[str, Images] = request.getfixturevalue(request.param)
+        return chosen
+
     def test_transposed_convolution_leaves_the_checkerboard(
-        self, images: dict[str, Images]
+        self, sample: dict[str, Images]
     ) -> None:
-        real = _energy_at_half_sampling(images["demo_real"])
-        assert _energy_at_half_sampling(images["demo_dcgan"]) > 1.5 * real
+        real = _energy_at_half_sampling(sample["demo_real"])
+        assert _energy_at_half_sampling(sample["demo_dcgan"]) > 1.5 * real
 
     @pytest.mark.parametrize("source", ["demo_pggan", "demo_wgan_gp"])
     def test_repeated_pixels_differ_less_within_a_block_than_across(
-        self, source: str, images: dict[str, Images]
+        self, source: str, sample: dict[str, Images]
     ) -> None:
         def within_to_across(images: Images) -> float:
             steps = np.abs(np.diff(_grey(images), axis=2))
             return float(np.median(steps[:, :, ::2].mean((1, 2)) / steps[:, :, 1::2].mean((1, 2))))
 
-        assert within_to_across(images["demo_real"]) == pytest.approx(1, abs=0.02)
-        assert within_to_across(images[source]) < 0.95
+        assert within_to_across(sample["demo_real"]) == pytest.approx(1, abs=0.02)
+        assert within_to_across(sample[source]) < 0.95

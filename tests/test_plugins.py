@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 TRAIN, EVALUATE = ROOT / "train.py", ROOT / "evaluate.py"
 PLUGIN = Path(__file__).parent / "fixtures" / "plugin"
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Run = Callable[..., int]
 
 

@@ -252,6 +252,7 @@ class TestResume:
         assert len(table("a.csv")) == 10
 
 
+@pytest.mark.slow
 def test_scoring_imports_nothing_that_takes_long_and_that_it_does_without(
     images: list[Path], detector_file: Path
 ) -> None:
@@ -277,6 +278,13 @@ needs_captum = pytest.mark.skipif(
     importlib.util.find_spec("captum") is None, reason="needs the extra explain"
 )
 DRAWING = "forensics.scoring.predict.explanation"
+
+
+class Drawn:
+    """In the place of a figure, which takes long to draw."""
+
+    def savefig(self, file: io.BytesIO, **_: object) -> None:
+        file.write(b"drawn")
 
 
 @pytest.mark.slow
@@ -323,10 +331,6 @@ class TestExplain:
             drawn.append(given)
             return Drawn()
 
-        class Drawn:
-            def savefig(self, file: io.BytesIO, **_: object) -> None:
-                file.write(b"drawn")
-
         monkeypatch.setattr(DRAWING, draw)
         network = NETWORK.build(SIZE, pretrained=False)
         for threshold, towards, sign in ((-99.0, "real", 1), (99.0, "generated", -1)):
@@ -352,6 +356,7 @@ class TestExplain:
         self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:  # fmt: skip
+        monkeypatch.setattr(DRAWING, lambda *given: Drawn())
         command = ["predict", str(detector_file), "photos", "-o", "a.csv", "--explain", "ex"]
         stopped_by(signal.SIGTERM, command, monkeypatch)
         begun = {path.name: path.stat().st_mtime_ns for path in Path("ex").iterdir()}

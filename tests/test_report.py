@@ -40,9 +40,13 @@ def logits_of(source: str, preprocess: str, seed: int, train_on: tuple[str, ...]
 
 def write_run(
     folder: Path, preprocess: str = "none", seed: int = 0,
-    train_on: tuple[str, ...] = ("pggan",), **changes: Any,  # noqa: ANN401
+    train_on: tuple[str, ...] = ("pggan",), *, illustrated: bool = False,
+    **changes: Any,  # noqa: ANN401
 ) -> Path:  # fmt: skip
-    """A run folder such as ``train.py`` leaves, of three generators with 20 images each."""
+    """A run folder such as ``train.py`` leaves, of three generators with 20 images each.
+
+    Illustrated, it has all that figures are drawn of, which takes most of a report's time.
+    """
     (folder / ".hydra").mkdir(parents=True)
     sources = ["real", "pggan", "wgan_gp", "dcgan"]
     logits = {s: logits_of(s, preprocess, seed, train_on) for s in sources}
@@ -56,20 +60,18 @@ def write_run(
         }
 
     files.write_columns(folder / runs.SCORES, columns() | {"split": ["test"] * 80})
-    under: dict[str, list[Any]] = {}
-    for (name, strength), shift in PERTURBATIONS.items():
-        more = columns(shift) | {"perturbation": [name] * 80, "strength": [strength] * 80}
-        under = {key: under.get(key, []) + values for key, values in more.items()}
-    files.write_columns(folder / runs.PERTURBED, under)
-    features = [list(np.random.default_rng(n).normal(size=5)) for n in range(80)]
-    kept = ("source", "path")
-    files.write_columns(
-        folder / runs.FEATURES,
-        {key: values for key, values in columns().items() if key in kept} | {"features": features},
-    )
-    for source in sources:
-        pixels = np.random.default_rng(0).integers(0, 256, (16, 128, 3), np.uint8)
-        files.write_image(folder / runs.MISTAKES / f"{source}.png", pixels)
+    if illustrated:
+        under: dict[str, list[Any]] = {}
+        for (name, strength), shift in PERTURBATIONS.items():
+            more = columns(shift) | {"perturbation": [name] * 80, "strength": [strength] * 80}
+            under = {key: under.get(key, []) + values for key, values in more.items()}
+        files.write_columns(folder / runs.PERTURBED, under)
+        features = [list(np.random.default_rng(n).normal(size=5)) for n in range(80)]
+        of = {key: values for key, values in columns().items() if key in ("source", "path")}
+        files.write_columns(folder / runs.FEATURES, of | {"features": features})
+        for source in sources:
+            pixels = np.random.default_rng(0).integers(0, 256, (16, 128, 3), np.uint8)
+            files.write_image(folder / runs.MISTAKES / f"{source}.png", pixels)
     pairs = [
         {
             "real": "real", "generator": s, "seen": s in train_on,
@@ -98,13 +100,25 @@ def write_run(
     return folder
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+def write_study(folder: Path, *, illustrated: bool) -> Path:
     """Two preprocesses by two seeds."""
     for preprocess in ("none", "blur"):
         for seed in (0, 1):
-            write_run(tmp_path / "study" / f"{preprocess}_{seed}", preprocess, seed)
-    return tmp_path / "study"
+            run = folder / f"{preprocess}_{seed}"
+            write_run(run, preprocess, seed, illustrated=illustrated)
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Tables alone are made of it."""
+    return write_study(tmp_path / "study", illustrated=False)
+
+
+@pytest.fixture
+def illustrated(tmp_path: Path) -> Path:
+    """The same study, with what figures are drawn of."""
+    return write_study(tmp_path / "illustrated", illustrated=True)
 
 
 @pytest.fixture
@@ -122,10 +136,10 @@ def change(study: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
 
 
 class TestGolden:
-    @pytest.mark.parametrize("name", ["report.md", "cells.csv", "differences.csv"])
-    def test_a_fixed_study_gives_these_files(self, study: Path, name: str, tmp_path: Path) -> None:
+    def test_a_fixed_study_gives_these_files(self, study: Path, tmp_path: Path) -> None:
         write_report([study], tmp_path / "to")
-        assert (tmp_path / "to" / name).read_text() == (GOLDEN / name).read_text()
+        for name in ("report.md", "cells.csv", "differences.csv"):
+            assert (tmp_path / "to" / name).read_text() == (GOLDEN / name).read_text(), name
 
 
 @pytest.mark.slow
@@ -153,7 +167,8 @@ class TestContents:
     def test_the_grid_marks_what_was_seen_and_finds_the_worst(self, tmp_path: Path) -> None:
         study = tmp_path / "grid"
         for train_on in (("pggan",), ("dcgan",), ("pggan", "wgan_gp")):
-            write_run(study / "+".join(train_on), train_on=train_on)
+            run = study / "+".join(train_on)
+            write_run(run, train_on=train_on, illustrated=train_on == ("pggan",))
         write_report([study], study)
         table = (
             (study / "report.md").read_text().partition("ACC (threshold 0.5, the paper's), real")[2]
@@ -177,7 +192,10 @@ class TestContents:
         )
         assert line.endswith("| 26.0 | 35.0 |")
 
-    def test_it_can_be_made_again_in_the_same_place(self, study: Path) -> None:
+    @pytest.mark.usefixtures("undrawn")
+    def test_it_can_be_made_again_in_the_same_place(self, tmp_path: Path) -> None:
+        study = tmp_path / "study"
+        write_run(study / "a", illustrated=True)
         write_report([study], study)
         first = (study / "cells.csv").read_bytes()
         write_report([study], study)
@@ -196,9 +214,10 @@ class Links(HTMLParser):
         self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
 
 
-@pytest.mark.slow
 class TestPage:
-    def test_it_needs_nothing_from_outside(self, study: Path) -> None:
+    def test_it_needs_nothing_from_outside(self, tmp_path: Path) -> None:
+        study = tmp_path / "study"
+        write_run(study / "a", illustrated=True)
         write_report([study], study)
         page = (study / "report.html").read_text()
         links = Links(page).found
@@ -411,7 +430,9 @@ class TestVariants:
         )
         assert [variant.label for variant in read_study([study]).variants] == ["none", "blur"]
 
-    def test_that_tested_another_generator_leave_its_cells_out(self, study: Path) -> None:
+    @pytest.mark.usefixtures("undrawn")
+    def test_that_tested_another_generator_leave_its_cells_out(self, illustrated: Path) -> None:
+        study = illustrated
         for seed in (0, 1):
             path = study / f"blur_{seed}" / runs.RESULT
             result = json.loads(path.read_text())
@@ -498,7 +519,8 @@ class TestLacking:
         having = [r for r in rows_of(study, "cells") if r["threshold"] == "source_0.05"]
         assert {row["variant"] for row in having} == {"none"}
 
-    def test_features_mistakes_and_perturbed_scores_may_be_missing(self, study: Path) -> None:
+    def test_features_mistakes_and_perturbed_scores_may_be_missing(self, illustrated: Path) -> None:
+        study = illustrated
         for run in study.iterdir():
             for name in (runs.FEATURES, runs.PERTURBED):
                 (run / name).unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from conftest import photos as _photos
 from numpy.typing import NDArray
 from scipy import linalg, ndimage, stats
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from forensics.evaluation import sample_quality as module
@@ -33,13 +31,6 @@ from forensics.generators.collapse import Images, Undefined, collapsed, ms_ssim_
 pytestmark = pytest.mark.slow
 
 Floats = NDArray[np.float64]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On arrays as small as here, BLAS's threads wait for each other longer than they work."""
-    with threadpool_limits(1):
-        yield
 
 
 def _noisy(images: Images, std: float, seed: int = 9) -> Images:

@@ -521,6 +521,7 @@ print(len(decoded), hashlib.sha256(source.rows).hexdigest())
 
 
 class TestAtOnce:
+    @pytest.mark.slow
     def test_of_two_processes_one_builds_and_both_read_its_rows(
         self, tmp_path: Path, folder: Path
     ) -> None:

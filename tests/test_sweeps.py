@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -28,9 +29,32 @@ def sweep(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Two jobs, which differ in their seed, into ``outputs/sweep``."""
     monkeypatch.chdir(tmp_path)
     return [
-        "-m", *arguments, "seed=0,1", "hydra.sweep.dir=outputs/sweep",
+        "-m", *arguments, "audit=off", "seed=0,1", "hydra.sweep.dir=outputs/sweep",
         "hydra.sweep.subdir=seed${seed}",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("swept")
+
+
+@pytest.fixture
+def swept(
+    sweep: list[str],
+    stored: Path,
+    undrawn: None,
+    run_program: Callable[..., int],
+    tmp_path: Path,
+) -> Path:
+    """The folder of that sweep after its end, trained once for all tests."""
+    folder = tmp_path / "outputs" / "sweep"
+    if not (stored / "sweep").exists():
+        assert run_program(TRAIN, *sweep) == 0
+        shutil.copytree(folder, stored / "sweep")
+    else:
+        shutil.copytree(stored / "sweep", folder)
+    return folder
 
 
 def results(folder: Path) -> dict[str, int]:
@@ -58,12 +82,12 @@ def test_every_job_of_every_study_composes(study: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 class TestInOneProcess:
     def test_the_same_sweep_again_does_only_what_is_missing_and_reports(
-        self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
+        self, swept: Path, sweep: list[str], run_program: Callable[..., int]
     ) -> None:
-        assert run_program(TRAIN, *sweep) == 0
-        folder = tmp_path / "outputs" / "sweep"
+        folder = swept
         first = results(folder)
         assert first.keys() == {"seed0", "seed1"}
         assert "2 detectors" in (folder / "report.html").read_text()
@@ -76,22 +100,28 @@ class TestInOneProcess:
         assert (folder / "report.html").exists()
 
     def test_more_jobs_may_join_a_sweep(
-        self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
+        self, swept: Path, sweep: list[str], run_program: Callable[..., int]
     ) -> None:
-        assert run_program(TRAIN, *sweep) == 0
         more = ["seed=2" if one == "seed=0,1" else one for one in sweep]
         assert run_program(TRAIN, *more) == 0
-        record = json.loads((tmp_path / "outputs" / "sweep" / "sweep.json").read_text())
+        record = json.loads((swept / "sweep.json").read_text())
         assert [job["folder"] for job in record["jobs"]] == ["seed0", "seed1", "seed2"]
-        assert "3 detectors" in (tmp_path / "outputs" / "sweep" / "report.html").read_text()
+        assert "3 detectors" in (swept / "report.html").read_text()
 
-    def test_jobs_that_a_smaller_sweep_no_longer_asks_for_are_not_missing(
-        self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
+    def test_a_job_that_fails_is_named_first_until_a_smaller_sweep_no_longer_asks_for_it(
+        self,
+        sweep: list[str],
+        run_program: Callable[..., int],
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
     ) -> None:
         failing = ["seed=0,-1" if one == "seed=0,1" else one for one in sweep]
         assert run_program(TRAIN, *failing) == 1
+        assert "seed must be at least 0" in "".join(capfd.readouterr())
         folder = tmp_path / "outputs" / "sweep"
-        assert (folder / "report.md").read_text().startswith("**1 of 2 jobs have no result:**")
+        report = (folder / "report.md").read_text()
+        assert report.startswith("**1 of 2 jobs have no result:**")
+        assert "outputs/sweep/seed-1" in report.splitlines()[2]
         smaller = ["seed=1" if one == "seed=0,1" else one for one in sweep]
         assert run_program(TRAIN, *smaller) == 0
         assert results(folder).keys() == {"seed0", "seed1"}
@@ -102,17 +132,16 @@ class TestInOneProcess:
 
     def test_results_of_other_settings_are_not_taken_for_its_own(
         self,
+        swept: Path,
         sweep: list[str],
         run_program: Callable[..., int],
-        tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        assert run_program(TRAIN, *sweep) == 0
-        before = results(tmp_path / "outputs" / "sweep")
+        before = results(swept)
         assert run_program(TRAIN, *sweep, "model.learning_rate=0.1") == 1
         said = "".join(capfd.readouterr())
         assert "outputs/sweep/seed0 holds a run with another model.learning_rate" in said
-        assert results(tmp_path / "outputs" / "sweep") == before
+        assert results(swept) == before
 
     def test_any_setting_may_be_swept_and_makes_the_reports_rows(
         self, sweep: list[str], run_program: Callable[..., int], tmp_path: Path
@@ -148,20 +177,6 @@ class TestInOneProcess:
         assert "Two jobs of the sweep would share the folder seed0" in capfd.readouterr().err
         assert not list((tmp_path / "outputs").rglob("result.json"))
 
-    def test_a_job_that_fails_is_named_first_in_the_report(
-        self,
-        sweep: list[str],
-        run_program: Callable[..., int],
-        tmp_path: Path,
-        capfd: pytest.CaptureFixture[str],
-    ) -> None:
-        failing = ["seed=0,-1" if one == "seed=0,1" else one for one in sweep]
-        assert run_program(TRAIN, *failing) == 1
-        assert "seed must be at least 0" in "".join(capfd.readouterr())
-        report = (tmp_path / "outputs" / "sweep" / "report.md").read_text()
-        assert report.startswith("**1 of 2 jobs have no result:**")
-        assert "outputs/sweep/seed-1" in report.splitlines()[2]
-
 
 def training(folder: Path) -> psutil.Process | None:
     """The process that holds a file of a run's folder open."""
@@ -180,11 +195,11 @@ class TestLaunchers:
         self, sweep: list[str], tmp_path: Path
     ) -> None:
         folder = tmp_path / "outputs" / "sweep"
-        joblib = [*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "max_epochs=25"]
-        process = started(TRAIN, *joblib)
+        joblib = [*sweep, "hydra/launcher=joblib", "max_epochs=25"]
+        process = started(TRAIN, *joblib, "hydra.launcher.n_jobs=2")
         victim = None
         while victim is None and process.poll() is None:
-            time.sleep(0.05)
+            time.sleep(0.1)
             victim = training(folder / "seed1")
         assert victim is not None
         os.kill(victim.pid, signal.SIGKILL)
@@ -196,7 +211,8 @@ class TestLaunchers:
         assert "SIGKILL" in json.loads((folder / "seed1" / "failed.json").read_text())["error"]
         assert "SIGKILL" in (folder / "report.md").read_text().splitlines()[2]
 
-        process = started(TRAIN, *joblib)
+        # One at a time, joblib starts no processes of its own.
+        process = started(TRAIN, *joblib, "hydra.launcher.n_jobs=1")
         said, _ = process.communicate(timeout=200)
         assert process.returncode == 0, said
         second = results(folder)

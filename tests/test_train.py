@@ -25,6 +25,7 @@ from forensics.data.datamodule import FaceData, PartImages
 from forensics.detectors import DETECTORS
 from forensics.detectors.card import UPGRADES
 from forensics.model_files import load_model
+from forensics.preprocess import PREPROCESSES
 from forensics.scoring import Predictor
 from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
@@ -160,6 +161,7 @@ class TestARun:
         assert not (folder / "failed.json").exists()
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("undrawn")
     def test_a_new_picture_is_matched_as_the_tested_ones_were(
         self, run: Run, tmp_path: Path
     ) -> None:
@@ -174,16 +176,19 @@ class TestARun:
         assert got == scores["logit"].tolist()
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("undrawn")
     def test_is_the_same_again_with_the_same_seed_and_another_with_another(
         self, run: Run, tmp_path: Path
     ) -> None:
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-            assert run(f"name={name}", f"seed={seed}", "preprocess=blur_noise") == 0
+            given = [f"name={name}", f"seed={seed}", "preprocess=blur_noise", "audit=off"]
+            assert run(*given) == 0
         of = {name: weights(tmp_path / "outputs" / name) for name in "abc"}
         assert_equal(of["a"], of["b"])
         assert not torch.equal(of["a"]["detector.score.weight"], of["c"]["detector.score.weight"])
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("undrawn")
     def test_never_looks_at_a_test_image_before_the_test(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -227,6 +232,7 @@ class TestARun:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 class TestAudit:
     @pytest.fixture(autouse=True)
     def _grey(self, arguments: list[str], tmp_path: Path) -> None:
@@ -258,6 +264,7 @@ class TestAudit:
         assert json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())["audit"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 class TestErrors:
     """Each is one sentence that names key or path, exit code 1, without a traceback."""
 
@@ -380,10 +387,12 @@ class TestErrors:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 class TestResume:
     def test_more_epochs_give_the_weights_of_one_long_run(self, run: Run, tmp_path: Path) -> None:
-        assert run("name=long", "max_epochs=4", "preprocess=noise") == 0
-        assert run("name=short", "preprocess=noise") == 0
+        given = ["preprocess=noise", "audit=off"]
+        assert run("name=long", "max_epochs=4", *given) == 0
+        assert run("name=short", *given) == 0
         assert run("resume=outputs/short", "max_epochs=4", resume=True) == 0
         outputs = tmp_path / "outputs"
         assert_equal(weights(outputs / "long"), weights(outputs / "short"))
@@ -587,7 +596,7 @@ class TestResume:
             f"sys.argv[0] = {str(TRAIN)!r}\n"
             f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
         )
-        longer = ["max_epochs=4", "preprocess=blur_noise"]
+        longer = ["max_epochs=4", "preprocess=blur_noise", "audit=off"]
         process = started(dying, *arguments, *longer, "name=killed")
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -607,7 +616,7 @@ class TestResume:
     def test_a_stopped_run_says_how_to_go_on(
         self, how: signal.Signals, run: Run, arguments: list[str], tmp_path: Path
     ) -> None:
-        process = started(TRAIN, *arguments, "max_epochs=100000", "name=x")
+        process = started(TRAIN, *arguments, "max_epochs=100000", "audit=off", "name=x")
         last = tmp_path / "outputs" / "x" / "checkpoints" / "last.ckpt"
         for _ in range(600):
             if last.exists() or process.poll() is not None:
@@ -623,15 +632,14 @@ class TestResume:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 class TestSeveral:
     def test_a_sweep_runs_the_jobs_that_can_and_tells_of_the_other(
-        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.chdir(tmp_path)
-        sweep = ["-m", *arguments, "hydra.sweep.dir=outputs/sweep"]
-        process = started(TRAIN, *sweep, "preprocess=noise", "seed=0,-1,0")
-        said, _ = process.communicate()
-        assert process.returncode == 1
+        sweep = ["-m", "hydra.sweep.dir=outputs/sweep"]
+        assert run(*sweep, "preprocess=noise", "seed=0,-1,0") == 1
+        said = "".join(capfd.readouterr())
         assert "1_paper_dcgan_discriminator_noise_seed-1 failed: seed must be at least 0" in said
         first, again = (
             tmp_path / "outputs" / "sweep" / f"{job}_paper_dcgan_discriminator_noise_seed0"
@@ -643,21 +651,20 @@ class TestSeveral:
             assert (folder / "result.json").exists()
 
     def test_two_devices_learn_the_same_see_every_image_once_and_measure_the_same(
-        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, arguments: list[str], tmp_path: Path
     ) -> None:
-        monkeypatch.chdir(tmp_path)
         # Without BatchNorm, whose statistics are of each device's part on CPUs, the mean gradient
         # of two halves of a batch is that of the complete.
         same = [
-            *arguments,
             "model.learning_rate=1e-3",
             "model.channels=[8]",
             "trainer.precision=fp32",
+            "audit=off",
         ]
-        for devices in (1, 2):
-            process = started(TRAIN, *same, f"trainer.devices={devices}", f"name=on{devices}")
-            said, _ = process.communicate()
-            assert process.returncode == 0, said
+        assert run(*same, "name=on1") == 0
+        process = started(TRAIN, *arguments, *same, "trainer.devices=2", "name=on2")
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
         one, two = (read_scores(tmp_path / "outputs" / f"on{devices}") for devices in (1, 2))
         assert (one["path"] == two["path"]).all()
         assert (one["source"] == two["source"]).all()
@@ -677,17 +684,20 @@ class TestSeveral:
         assert "leave out --multirun" in capfd.readouterr().err
 
     def test_a_preprocess_from_outside_the_package_needs_no_change_inside(
-        self, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        run_program: Callable[..., int],
+        arguments: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.chdir(tmp_path)
+        monkeypatch.setitem(PREPROCESSES, "darker", object)  # gone again when the test ends
         (tmp_path / "conf" / "preprocess").mkdir(parents=True)
         (tmp_path / "conf" / "preprocess" / "darker.yaml").write_text(
             "defaults:\n  - /schema/preprocess/darker@_here_\n\nfactor: 0.5\n"
         )
         mine = tmp_path / "mine.py"
         mine.write_text(
-            "import runpy, sys\n"
-            f"sys.path.insert(0, {str(TRAIN.parent)!r})\n"
+            "import runpy\n"
             "from dataclasses import dataclass\n"
             "from forensics.preprocess import PREPROCESSES, Preprocessed\n"
             "@dataclass\n"
@@ -698,10 +708,8 @@ class TestSeveral:
             "PREPROCESSES['darker'] = Darker\n"
             f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
         )
-        given = ["--config-dir", "conf", *arguments, "preprocess=darker", "name=x"]
-        process = started(mine, *given)
-        said, _ = process.communicate()
-        assert process.returncode == 0, said
+        given = ["--config-dir=conf", *arguments, "preprocess=darker", "name=x"]
+        assert run_program(mine, *given) == 0
         result = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())
         assert result["preprocess"] == "darker"
 
@@ -709,7 +717,7 @@ class TestSeveral:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        few = ["dataset.train_count=64", "dataset.test_count=16", "max_epochs=1"]
+        few = ["dataset.train_count=40", "dataset.test_count=10", "max_epochs=1"]
         process = started(TRAIN, *few, "preprocess=noise", "name=demo")
         said, _ = process.communicate()
         assert process.returncode == 0, said

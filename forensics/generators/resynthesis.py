@@ -317,18 +317,16 @@ def match_spectrum(images: Tensor, originals: Tensor, share: float) -> Tensor:
         New images of the same shape.
     """
     side = images.shape[-1]
-    rows = torch.fft.fftfreq(side, 1 / side, device=images.device)
-    columns = torch.fft.rfftfreq(side, 1 / side, device=images.device)
-    radii = torch.hypot(rows[:, None], columns).round().long()
-    spectra, wanted = torch.fft.rfft2(images), torch.fft.rfft2(originals)
+    frequencies = torch.fft.fftfreq(side, 1 / side, device=images.device)
+    radii = torch.hypot(frequencies[:, None], frequencies).round().long()
+    spectra, wanted = torch.fft.fft2(images), torch.fft.fft2(originals)
 
     def radial(amplitudes: Tensor) -> Tensor:
         sums = amplitudes.new_zeros(*amplitudes.shape[:2], int(radii.max()) + 1)
         return sums.index_add_(2, radii.flatten(), amplitudes.flatten(2))
 
     gains = (radial(wanted.abs()) / radial(spectra.abs()).clamp(min=1e-6)).pow(share)
-    changed: Tensor = torch.fft.irfft2(spectra * gains[:, :, radii], s=(side, side))
-    return changed
+    return torch.fft.ifft2(spectra * gains[:, :, radii]).real
 
 
 def _crops(rows: NDArray[np.uint8], side: int, draws: np.random.Generator) -> NDArray[np.uint8]:
