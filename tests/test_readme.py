@@ -83,7 +83,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(line: str) -> list[str]:
     """A command with this machine's places, and small."""
     places = {"/faces": "faces", "/other": "other", "/elsewhere": "other", "/archive": "archive",
-              "~/Downloads/": "", "DIR/celeba/": "", "images=10000": "images=8", "images=5000": "images=8",
+              "~/Downloads/": "", "DIR/celeba/": "", "images=10000": "images=8",
+              "images=5000": "images=8",
               "outputs/table1_paper more/runs": "outputs/A",
               " ...": " dataset=paper dataset.root=faces 'dataset.real=[lfw]'"}  # fmt: skip
     for theirs, ours in places.items():
