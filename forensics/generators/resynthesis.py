@@ -326,7 +326,8 @@ def match_spectrum(images: Tensor, originals: Tensor, share: float) -> Tensor:
         return sums.index_add_(2, radii.flatten(), amplitudes.flatten(2))
 
     gains = (radial(wanted.abs()) / radial(spectra.abs()).clamp(min=1e-6)).pow(share)
-    return torch.fft.ifft2(spectra * gains[:, :, radii]).real
+    moved: Tensor = torch.fft.ifft2(spectra * gains[:, :, radii]).real
+    return moved
 
 
 def _crops(rows: NDArray[np.uint8], side: int, draws: np.random.Generator) -> NDArray[np.uint8]:
