@@ -21,7 +21,7 @@ def main() -> None:
     given = parser.parse_args()
     with given.csv.open() as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == "unseen"]
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for run, label in (pair.split("=", 1) for pair in given.runs):
         values: dict[str, list[float]] = defaultdict(list)
@@ -33,9 +33,9 @@ def main() -> None:
         (line,) = axis.plot(names, mean, marker="o", label=label)
         axis.fill_between(names, worst, mean, alpha=0.15, color=line.get_color())
     axis.axhline(50, color="grey", linewidth=0.8, linestyle=":")
-    axis.set(ylabel="balanced accuracy, %", ylim=(40, 101))
+    axis.set(ylabel="balanced accuracy, %", ylim=(35, 101))
     axis.set_title("generators never seen in training; bands reach to the worst pair", fontsize=9)
-    axis.legend(fontsize=8, loc="lower left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(given.png, dpi=110)
 
 
