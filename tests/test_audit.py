@@ -232,7 +232,7 @@ class TestBeforeTraining:
         assert {check["generator"] for check in result["traits"]} == {"seen"}
         assert {check["n_real"] for check in result["traits"]} == {len(data.split.train) // 2}
         assert any("seen can be told from real by file formats" in w for w in result["warnings"])
-        assert "1 of 39 training images of real show" in result["warnings"][-1]
+        assert "1 of 39 training images of real are near-duplicates" in result["warnings"][-1]
         assert result == audit_run(data, AuditMode.warn, seed=0)
 
     @pytest.mark.parametrize(
