@@ -18,6 +18,7 @@ from typing import Any, cast
 import hydra
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -54,14 +55,10 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
     if trainer.is_global_zero:
         steps = settings.max_epochs * settings.steps_per_epoch
         card = {
-            **of_settings(settings),
-            "trained_on": settings.real,
-            "toy": settings.real in DEMO_SOURCES,
+            **of_training(settings, trainer.strategy.root_device),
             "faces": len(data.source),
             "steps": steps,
             "images_shown": steps * gan.critic_steps * settings.batch_size,
-            "training_seed": settings.seed,
-            "training": runs.provenance(trainer.strategy.root_device),
         }
         save_model(folder / runs.GENERATOR, gan, card)
 
@@ -78,15 +75,7 @@ def train_resynthesis(
         dataclasses.asdict(autoencoder.architecture) | {"error_grey_levels": error}
         for autoencoder, error in zip(model.autoencoders, errors, strict=True)
     ]
-    card = {
-        **of_settings(settings),
-        "trained_on": settings.real,
-        "toy": settings.real in DEMO_SOURCES,
-        "faces": len(rows),
-        "decoders": decoders,
-        "training_seed": settings.seed,
-        "training": runs.provenance(device),
-    }
+    card = {**of_training(settings, device), "faces": len(rows), "decoders": decoders}
     save_model(folder / runs.GENERATOR, model, card)
 
 
@@ -117,6 +106,17 @@ def of_settings(settings: GenerateSettings) -> dict[str, Any]:
             "settings": plain(settings)["generator"],
             "image_size": settings.dataset.image_size,
         }
+    }
+
+
+def of_training(settings: GenerateSettings, device: torch.device) -> dict[str, Any]:
+    """`of_settings`, and how a generator was trained."""
+    return {
+        **of_settings(settings),
+        "trained_on": settings.real,
+        "toy": settings.real in DEMO_SOURCES,
+        "training_seed": settings.seed,
+        "training": runs.provenance(device),
     }
 
 

@@ -121,6 +121,30 @@ class TestFiles:
             shutil.copy(outside[0], folder / name)
         assert opened().paths == [f"{number:03d}.png" for number in range(6)]
 
+    @pytest.mark.parametrize("text", ["{", '{"made_from": {"000.png": 3}}', '{"made_from": [1]}'])
+    def test_a_broken_record_of_originals_is_named(
+        self, folder: Path, opened: Callable[..., Source], text: str
+    ) -> None:
+        # Passing over it could let images made from test images train.
+        (folder / "source.json").write_text(text)
+        with pytest.raises(UserError) as raised:
+            opened()
+        assert raised.value.key == str(folder / "source.json")
+
+    def test_originals_are_those_of_the_record(
+        self, folder: Path, opened: Callable[..., Source]
+    ) -> None:
+        assert opened().originals is None
+        (folder / "source.json").write_text('{"made_from": {"002.png": {"sha256": "ab"}}}')
+        assert opened().originals == [None, None, "ab", None, None, None]
+        (folder / "source.json").write_text('["of another program"]')
+        source = opened()
+        assert source.originals is None
+        digests = [
+            hashlib.sha256((folder / path).read_bytes()).hexdigest() for path in source.paths
+        ]
+        assert source.sha256 == digests
+
     def test_suffixes_count_in_either_case(
         self, folder: Path, opened: Callable[..., Source]
     ) -> None:

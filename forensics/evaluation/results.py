@@ -36,7 +36,7 @@ Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
 
 class SourceScores(NamedTuple):
-    """Scores of the scored images of one source.
+    """Scores of the validation or test images of one source.
 
     Attributes:
         name: the source's name.
