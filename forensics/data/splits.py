@@ -179,9 +179,8 @@ def _notes(
     for position, source in enumerate(sources):
         name, made = source.name, source.originals is not None
         fitted = len(train[position]) + len(validation[position])
-        wanted = {"test": (len(test[position]), settings.test_count)}
-        if made or name in settings.validate_on:
-            wanted.clear()
+        has_test = not made and name not in settings.validate_on
+        wanted = {"test": (len(test[position]), settings.test_count)} if has_test else {}
         wanted["train or validate"] = (fitted, shares.get(name, 0))
         short = [f"{n} {use} instead of {all_}" for use, (n, all_) in wanted.items() if n < all_]
         if short:
