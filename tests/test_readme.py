@@ -1,4 +1,4 @@
-"""The commands of README.md, as a new user copies them, on small data."""
+"""The commands of README.md and docs/, as a new user copies them, on small data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from conftest import program_runner, write_images
 from forensics.cli import main
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 SMALL = {
     "train.py": [
@@ -42,10 +43,11 @@ NOT_RUN = ("hf://", "make ", "pip ", "tensorboard", " -cd ")
 
 
 def commands() -> list[str]:
-    """Every command of README's shell blocks, a line each, without comments."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    """Every command of the pages' shell blocks, a line each, without comments."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [line.split(" #")[0].strip() for line in lines]
+    found = dict.fromkeys(line.split(" #")[0].strip() for line in lines)
     return [line for line in found if line and not any(part in line for part in NOT_RUN)]
 
 
@@ -56,6 +58,12 @@ def test_every_program_is_among_the_commands() -> None:
     programs = {line.split()[1] for line in COMMANDS if line.startswith("python ")}
     assert programs == {"train.py", "evaluate.py", "generate.py"}
     assert {"predict", "report", "audit", "prepare", "export"} <= set(" ".join(COMMANDS).split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.fixture(scope="module")
