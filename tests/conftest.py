@@ -153,9 +153,7 @@ def dcgan_discriminator(channels: list[int], **changes: Any) -> DcganDiscriminat
 
 def residual_patches(channels: list[int], **changes: Any) -> ResidualPatchesSettings:  # noqa: ANN401
     """Settings of the small network on a residual with some channels."""
-    return ResidualPatchesSettings(
-        **({"channels": channels, "front_end": "nearest"} | ADAM | changes)
-    )
+    return ResidualPatchesSettings(**({"channels": channels, "front_end": "npr"} | ADAM | changes))
 
 
 NETWORK = dcgan_discriminator([4, 8])

@@ -21,6 +21,7 @@ from forensics.detectors import DETECTORS, Detector, DetectorSettings
 from forensics.detectors.base import Optimization, Schedule, Step, to_unit_range
 from forensics.detectors.card import UPGRADES
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
+from forensics.detectors.front_ends import Fixed
 from forensics.detectors.radial_spectrum import RadialSpectrumSettings
 from forensics.errors import UserError
 from forensics.model_files import load_model, save_model
@@ -147,7 +148,7 @@ class PooledSettings(Optimization):
 
 COSINE = ADAM | {"learning_rate": 0.05, "schedule": "cosine", "warmup_epochs": 0.5}
 OTHERS: dict[str, type] = {
-    "dcgan_discriminator_median": DcganDiscriminatorSettings,
+    "dcgan_discriminator_lpd": DcganDiscriminatorSettings,
     "radial_logistic": RadialLogisticSettings,
     "one_class": OneClassSettings,
     "pooled_cosine": PooledSettings,
@@ -156,9 +157,7 @@ SETTINGS: dict[str, DetectorSettings] = {
     "dcgan_discriminator": dcgan_discriminator([4, 8], learning_rate=2e-3),
     "residual_patches": residual_patches([8, 16], learning_rate=0.01),
     "radial_spectrum": RadialSpectrumSettings(**ADAM | {"learning_rate": 0.1}),
-    "dcgan_discriminator_median": dcgan_discriminator(
-        [4, 8], front_end="median", learning_rate=2e-3
-    ),
+    "dcgan_discriminator_lpd": dcgan_discriminator([4, 8], front_end="lpd", learning_rate=2e-3),
     "radial_logistic": RadialLogisticSettings(**ADAM | {"learning_rate": 0.1}),
     "one_class": OneClassSettings(),
     "pooled_cosine": PooledSettings(width=4, **COSINE),
@@ -524,7 +523,7 @@ class TestPaper:
     def test_layers_are_the_papers(self, paper: Detector) -> None:
         layers = [m for m in paper.modules() if not list(m.children())]
         block = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
-        first = [nn.Conv2d, nn.LeakyReLU]
+        first = [Fixed, nn.Conv2d, nn.LeakyReLU]
         assert [type(layer) for layer in layers] == [*first, *block, *block, *block, nn.Linear]
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
@@ -620,7 +619,7 @@ class TestPaperFrontEnd:
         images = blocks.expand(1, 3, 8, 8) + 100
         plain, on_residual = (
             dcgan_discriminator([2, 3], front_end=name).build(8, pretrained=False).eval()
-            for name in ("none", "nearest")
+            for name in ("rgb", "npr")
         )
         on_residual.load_state_dict(plain.state_dict())
         residual = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).tile(4, 4).expand(1, 3, 8, 8)
@@ -628,7 +627,7 @@ class TestPaperFrontEnd:
         assert on_residual(images) != plain(images)
 
     def test_settings_without_one_have_none(self) -> None:
-        assert dcgan_discriminator([4]) == dcgan_discriminator([4], front_end="none")
+        assert dcgan_discriminator([4]) == dcgan_discriminator([4], front_end="rgb")
         with pytest.raises(ValueError, match="edges"):
             dcgan_discriminator([4], front_end="edges")
 

@@ -174,7 +174,7 @@ class TestFormats:
             load_model(FORMAT_1, DETECTORS, {}, pretrained=False)
         assert raised.value.key == str(FORMAT_1)
 
-    @pytest.mark.parametrize("format_", [0, 3, 99, "2", None, [2], {"a": 1}])
+    @pytest.mark.parametrize("format_", [0, 4, 99, "2", None, [2], {"a": 1}])
     def test_unknown_format_is_refused(self, tmp_path: Path, format_: object) -> None:
         path = tmp_path / "detector.safetensors"
         network = TINY.build(8, pretrained=False)
@@ -215,7 +215,7 @@ class TestFiles:
 
     def test_card_comes_back(self, saved: tuple[Path, Detector]) -> None:
         content = load_model(saved[0], DETECTORS, UPGRADES, pretrained=False).card
-        assert content == {"format": 2} | CARD
+        assert content == {"format": FORMAT} | CARD
 
     def test_channels_last_weights_come_back(self, tmp_path: Path) -> None:
         detector = TINY.build(8, pretrained=False).eval()

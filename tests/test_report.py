@@ -368,17 +368,20 @@ class TestVariants:
         assert {(row["minus"], row["variant"]) for row in changes} == {tuple(labels)}
         assert [row["difference"] for row in changes] == ["0"] * 12
 
-    def test_of_a_setting_that_earlier_versions_lacked_are_one_where_it_is_none(
+    def test_of_a_setting_that_earlier_versions_lacked_or_named_otherwise_are_one(
         self, tmp_path: Path
     ) -> None:
         write_run(tmp_path / "s" / "older", seed=0)
-        for seed, front_end in ((1, "none"), (2, "median")):
+        for seed, front_end in ((1, "rgb"), (2, "lpd"), (3, "none"), (4, "median")):
             newer = write_run(tmp_path / "s" / front_end, seed=seed)
             with_settings(newer, model__front_end=front_end)
         study = read_study([tmp_path / "s"])
         seeds = {variant.settings: [run.seed for run in study.of(("pggan",), variant)]
                  for variant in study.variants}  # fmt: skip
-        assert seeds == {(): [0, 1], (("model.front_end", "median"),): [2]}
+        assert seeds == {
+            (("model.front_end", "rgb"),): [0, 1, 3],
+            (("model.front_end", "lpd"),): [2, 4],
+        }
 
     def test_of_models_are_named_by_the_model_alone(self, tmp_path: Path) -> None:
         for seed in (0, 1):

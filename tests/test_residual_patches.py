@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forensics.detectors import Detector
-from forensics.detectors.front_ends import FrontEnd
+from forensics.detectors.front_ends import Fixed, FrontEnd
 from forensics.errors import UserError
 from forensics.preprocess.base import Draws
 
@@ -22,7 +22,7 @@ def images(count: int, *shape: int) -> Tensor:
     return torch.rand(count, 3, *shape, generator=torch.Generator().manual_seed(0)) * 255
 
 
-def built(front_end: str = "nearest") -> Detector:
+def built(front_end: str = "npr") -> Detector:
     torch.manual_seed(0)
     settings = residual_patches([8, 8, 8, 8], front_end=front_end)
     return settings.build(64, pretrained=False).eval()
@@ -53,7 +53,7 @@ def seen(detector: Detector, axis: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize(
     ("front_end", "first", "last"),
-    [("none", -9, 9), ("nearest", -10, 9), ("median", -10, 10), ("laplacian", -10, 10)],
+    [("rgb", -9, 9), ("npr", -10, 9), ("lpd", -10, 10), ("laplacian", -10, 10)],
 )
 def test_receptive_field_is_the_documented_one(
     front_end: str, first: int, last: int, axis: int
@@ -106,6 +106,7 @@ def test_score_is_the_linear_unit_of_the_features() -> None:
 def test_layers_are_convolutions_each_with_a_norm_and_a_relu() -> None:
     layers = [layer for layer in built().modules() if not list(layer.children())]
     assert [type(layer) for layer in layers] == [
+        Fixed,
         *[nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 4,
         nn.Linear,
     ]
@@ -143,7 +144,7 @@ def test_channels_out_of_range_are_refused(channels: list[int]) -> None:
 
 
 def test_front_end_may_be_plain_text_but_must_be_known() -> None:
-    assert residual_patches([8], front_end="median").front_end is FrontEnd.median
+    assert residual_patches([8], front_end="lpd").front_end is FrontEnd.lpd
     with pytest.raises(ValueError, match="edges"):
         residual_patches([8], front_end="edges")
 

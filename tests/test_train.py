@@ -436,8 +436,8 @@ class TestResume:
         checkpoint = checkpoints.load(path)
         del checkpoint["settings"]["model.front_end"]
         torch.save(checkpoint, path)
-        assert run("resume=outputs/x", "model.front_end=median", "max_epochs=3", resume=True) == 1
-        assert "with model.front_end=None, not median" in capfd.readouterr().err
+        assert run("resume=outputs/x", "model.front_end=lpd", "max_epochs=3", resume=True) == 1
+        assert "with model.front_end=rgb, not lpd" in capfd.readouterr().err
         assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
 
     def test_a_folder_in_use_is_refused(

@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forensics.detectors import DETECTORS
 from forensics.model_files import Content, Upgrade
 
 CERTAIN_REAL, CERTAIN_GENERATED = "source_0.05", "source_0.01"
 """Thresholds at a 5 % and a 1 % false-positive rate on validation real images: an image is called
 real at or above the first, generated below the second."""
+
+RENAMED = {"none": "rgb", "nearest": "npr", "median": "lpd"}
+"""Front ends by their names up to format 2, and their current names."""
 
 
 @dataclass
@@ -197,6 +201,26 @@ class DetectorCard:
         return {"network": network, **sections}
 
 
+def current(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run of any version, as this version would record them.
+
+    Front ends have their current names, and settings that a detector has got since have their
+    default values.
+
+    Args:
+        settings: by dotted keys, plus the option ``model`` if it is a detector's run.
+    """
+    kind = DETECTORS.get(str(settings.get("model")))
+    added = {
+        f"model.{field.name}": field.default
+        for field in (dataclasses.fields(kind) if kind and dataclasses.is_dataclass(kind) else ())
+        if field.default is not dataclasses.MISSING
+    }
+    front_end = settings.get("model.front_end")
+    renamed = {"model.front_end": RENAMED[front_end]} if front_end in RENAMED else {}
+    return {**added, **settings, **renamed}
+
+
 def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
     """Upgrade format 1: sections instead of a flat mapping, and Adam's settings in the model's.
 
@@ -237,5 +261,15 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
     return upgraded, renamed
 
 
-UPGRADES: dict[int, Upgrade] = {1: _from_1}
+def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """Upgrade format 2: the current names of front ends."""
+    network = dict(content["network"])
+    network["settings"] = {
+        name: RENAMED.get(value, value) if name == "front_end" else value
+        for name, value in network["settings"].items()
+    }
+    return content | {"format": 3, "network": network}, tensors
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}
 """Functions that upgrade a detector file to the next format, by the file's format."""

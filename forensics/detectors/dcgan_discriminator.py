@@ -3,15 +3,13 @@
 import itertools
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization
-from forensics.detectors.front_ends import FRONT_ENDS, FrontEnd
+from forensics.detectors.network import Network, NetworkSettings
 
 
-class DcganDiscriminator(Detector):
+class DcganDiscriminator(Network):
     """Convolutions 4x4 of stride 2, each halving the image, then one linear unit.
 
     BatchNorm follows every convolution but the first; activations are leaky ReLUs. Initial weights
@@ -19,55 +17,31 @@ class DcganDiscriminator(Detector):
 
     Args:
         image_size: height and width of the images, a multiple of 2 to the number of convolutions.
-        channels: the convolutions' output channels, first to last.
-        leaky_relu_slope: slope of the activations below 0.
-        front_end: input of the first convolution; ``none`` in the paper.
-        optimization: settings of Adam.
+        settings: settings of the network; the paper's input is ``rgb``.
 
     Source: arXiv 1902.11153, section 3; arXiv 1511.06434, section 3, for slope and weights.
     """
 
-    def __init__(
-        self,
-        image_size: int,
-        channels: list[int],
-        leaky_relu_slope: float,
-        front_end: FrontEnd,
-        optimization: Optimization,
-    ) -> None:
-        super().__init__(optimization)
-        self._front_end = FRONT_ENDS[front_end]
+    def __init__(self, image_size: int, settings: "DcganDiscriminatorSettings") -> None:
+        super().__init__(settings)
+        channels = [self.front_end.channels, *settings.channels]
         layers: list[nn.Module] = []
-        for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
+        for position, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             first = position == 0
             # BatchNorm has a bias, so a convolution before it needs none.
             layers.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=first))
             if not first:
                 layers.append(nn.BatchNorm2d(outputs))
-            layers.append(nn.LeakyReLU(leaky_relu_slope, inplace=True))
+            layers.append(nn.LeakyReLU(settings.leaky_relu_slope, inplace=True))
         self.convolutions = nn.Sequential(*layers)
-        side = image_size // 2 ** len(channels)
+        side = image_size // 2 ** len(settings.channels)
         self.score = nn.Linear(channels[-1] * side * side, 1)
-        self.apply(_dcgan_weights)
+        self.convolutions.apply(_dcgan_weights)
+        self.score.apply(_dcgan_weights)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Score images.
-
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 255], S = ``image_size``.
-
-        Returns:
-            ``(B,)`` float32 logits, above 0 for real.
-        """
-        features = self.features(images).flatten(1)
-        # In float32 even under autocast: with bfloat16's 8 bits, scores of many images would tie.
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(features.float())
-        return logits.squeeze(1)
-
-    def features(self, images: Tensor) -> Tensor:
+    def body(self, inputs: Tensor) -> Tensor:
         """Maps of the last convolution, activated, ``(B, C, h, w)``."""
-        maps: Tensor = self.convolutions(self._front_end(images))
+        maps: Tensor = self.convolutions(inputs)
         return maps
 
     def saliency_layer(self) -> nn.Module:
@@ -85,23 +59,20 @@ def _dcgan_weights(module: nn.Module) -> None:
 
 
 @dataclass(kw_only=True)
-class DcganDiscriminatorSettings(Optimization):
-    """Settings of the paper's detector, in addition to Adam's.
+class DcganDiscriminatorSettings(NetworkSettings):
+    """Settings of the paper's detector, in addition to every network's.
 
     Attributes:
         channels: output channels of the convolutions, first to last.
         leaky_relu_slope: slope of the activations below 0, in [0, 1).
-        front_end: input of the first convolution; ``none`` in older files without the setting.
     """
 
     channels: list[int]
     leaky_relu_slope: float
-    front_end: FrontEnd = FrontEnd.none
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         super().__post_init__()
-        self.front_end = FrontEnd(self.front_end)  # plain text in a detector file
         checks.channels(self.channels, "model.channels")
         slope = self.leaky_relu_slope
         checks.require(0 <= slope < 1, "model.leaky_relu_slope", slope, "be in [0, 1)")
@@ -121,6 +92,4 @@ class DcganDiscriminatorSettings(Optimization):
             f"be a multiple of {multiple} for {len(self.channels)} convolutions (model.channels)"
         )
         checks.require(image_size % multiple == 0, "dataset.image_size", image_size, halved)
-        return DcganDiscriminator(
-            image_size, self.channels, self.leaky_relu_slope, self.front_end, self
-        )
+        return DcganDiscriminator(image_size, self)

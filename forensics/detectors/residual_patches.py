@@ -7,35 +7,30 @@ import torch
 from torch import Tensor, nn
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization
-from forensics.detectors.front_ends import FRONT_ENDS, FrontEnd
+from forensics.detectors.network import Network, NetworkSettings
 
 
-class ResidualPatches(Detector):
+class ResidualPatches(Network):
     """Convolutions 3x3 on a front end, pooled to each channel's mean and standard deviation.
 
     Every other convolution, from the first on, has stride 2; BatchNorm and a ReLU follow each. A
     linear unit scores the pooled statistics. So a score depends on what an image's neighbourhoods
     look like, not on where they are, and images of any size, at least 2 px, can be scored. The four
-    convolutions of ``conf/model/residual_patches.yaml`` see 19 px, ``nearest`` adds 1 to that,
-    ``median`` and ``laplacian`` add 2.
+    convolutions of ``conf/model/residual_patches.yaml`` see 19 px, ``npr`` adds 1 to that, ``lpd``
+    and ``laplacian`` add 2.
 
     Args:
-        channels: the convolutions' output channels, first to last.
-        front_end: what the first convolution gets.
-        optimization: settings of Adam.
+        settings: settings of the network.
 
     Source: of no paper; that few layers on a residual suffice is from NPR (arXiv 2312.10461) and
     FerretNet (arXiv 2509.20890).
     """
 
-    def __init__(
-        self, channels: list[int], front_end: FrontEnd, optimization: Optimization
-    ) -> None:
-        super().__init__(optimization)
-        self._front_end = FRONT_ENDS[front_end]
+    def __init__(self, settings: "ResidualPatchesSettings") -> None:
+        super().__init__(settings)
+        channels = [self.front_end.channels, *settings.channels]
         layers: list[nn.Module] = []
-        for position, (inputs, outputs) in enumerate(itertools.pairwise([3, *channels])):
+        for position, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             stride = 2 if position % 2 == 0 else 1
             layers += [
                 # BatchNorm brings its own bias.
@@ -46,30 +41,13 @@ class ResidualPatches(Detector):
         self.convolutions = nn.Sequential(*layers)
         self.score = nn.Linear(2 * channels[-1], 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Score images.
-
-        Args:
-            images: ``(B, 3, H, W)`` float in [0, 255].
-
-        Returns:
-            ``(B,)`` float32 logits; above 0 means real.
-        """
-        pooled = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(pooled)
-        return logits.squeeze(1)
-
-    def features(self, images: Tensor) -> Tensor:
+    def body(self, inputs: Tensor) -> Tensor:
         """Means, then standard deviations, of the last maps over all places.
-
-        Args:
-            images: as `forward` takes them.
 
         Returns:
             ``(B, 2 C)`` float32, C the last of ``channels``.
         """
-        maps: Tensor = self.convolutions(self._front_end(images))
+        maps: Tensor = self.convolutions(inputs)
         variance, mean = torch.var_mean(maps.float(), dim=(2, 3), correction=0)
         # The gradient of a root is infinite at 0, and a channel may be 0 everywhere.
         return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
@@ -80,21 +58,18 @@ class ResidualPatches(Detector):
 
 
 @dataclass(kw_only=True)
-class ResidualPatchesSettings(Optimization):
-    """Settings of the network, beside those of Adam.
+class ResidualPatchesSettings(NetworkSettings):
+    """Settings of the network, in addition to every network's.
 
     Attributes:
         channels: output channels of the convolutions, first to last.
-        front_end: what the first convolution gets.
     """
 
     channels: list[int]
-    front_end: FrontEnd
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         super().__post_init__()
-        self.front_end = FrontEnd(self.front_end)  # plain text in a detector file
         checks.channels(self.channels, "model.channels")
 
     def build(self, image_size: int, *, pretrained: bool) -> ResidualPatches:
@@ -108,4 +83,4 @@ class ResidualPatchesSettings(Optimization):
             UserError: if images have no neighbourhoods.
         """
         checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
-        return ResidualPatches(self.channels, self.front_end, self)
+        return ResidualPatches(self)

@@ -41,5 +41,10 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
     return rest | {"format": 2, "network": network}, tensors
 
 
-UPGRADES: dict[int, Upgrade] = {1: _from_1}
+def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """Upgrade format 2: only files of detectors changed."""
+    return content | {"format": 3}, tensors
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}
 """Functions that upgrade a generator file to the next format, by the file's format."""

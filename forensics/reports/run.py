@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from forensics.detectors.card import current
 from forensics.errors import UserError
 from forensics.evaluation.metrics import at_threshold, ranking_values
 from forensics.reports.variants import trained_with
@@ -50,7 +51,8 @@ class Run:
         scores: Path,
         perturbed: Path,
     ) -> None:
-        self.name, self.folder, self.result, self.settings = name, folder, result, settings
+        self.name, self.folder, self.result = name, folder, result
+        self.settings = current(settings)
         self._scores, self._perturbed = scores, perturbed
         self.seed: int | str = UNKNOWN if settings["seed"] is None else settings["seed"]
         self.train_on = tuple(settings["dataset.train_on"])

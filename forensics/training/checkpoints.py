@@ -17,6 +17,7 @@ import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from forensics.detectors.card import current
 from forensics.errors import UserError
 from forensics.files import atomic
 from forensics.runs import CHECKPOINTS, shown
@@ -131,7 +132,7 @@ def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = (
     checkpoint = load(path)
     if "settings" not in checkpoint:
         raise UserError(f"{shown(path)} was not written by this program: start a new run.")
-    theirs = checkpoint["settings"]
+    theirs = current(checkpoint["settings"])
     # A schedule over all epochs makes the number of epochs part of the training.
     constant = settings.get("model.schedule", "constant") == "constant"
     key = difference(theirs, settings, also if constant else (*also, "max_epochs"))
@@ -158,12 +159,14 @@ def difference(
         ours: settings of the other run by dotted keys.
         also: settings of `CHANGEABLE` that are compared, too.
 
-    Runs of earlier versions lack some settings; as in reports, a missing setting equals ``none``.
+    Settings of earlier versions are compared as `current` has them; as in reports, a missing
+    setting equals ``none``.
     """
 
     def value(settings: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
         return None if settings.get(key) == "none" else settings.get(key)
 
+    theirs, ours = current(theirs), current(ours)
     for key in sorted({*theirs, *ours}):
         counts = key.partition(".")[0] not in CHANGEABLE or key in also
         if counts and value(theirs, key) != value(ours, key):
