@@ -18,6 +18,7 @@ from forensics.errors import UserError
 from forensics.evaluation.settings import EvaluateSettings
 from forensics.generators import GENERATORS
 from forensics.preprocess import PREPROCESSES
+from forensics.preprocess.steps import Steps
 from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
 
 OPTIONS = {"model": DETECTORS, "preprocess": PREPROCESSES, "generator": GENERATORS}
@@ -105,7 +106,12 @@ def _refuse_unknown(node: DictConfig, prefix: str) -> None:
 
 
 def option(settings: object) -> str:
-    """Name of the option, in one of the groups of `OPTIONS`, that a settings object belongs to."""
+    """Name of the option, in one of the groups of `OPTIONS`, that a settings object belongs to.
+
+    A composition has a name of its own.
+    """
+    if isinstance(settings, Steps):
+        return settings.name
     pairs = (pair for options in OPTIONS.values() for pair in options.items())
     return next(name for name, kind in pairs if type(settings) is kind)
 

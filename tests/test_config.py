@@ -21,6 +21,9 @@ GROUPS = sorted({folder.name for folder in CONF.iterdir() if folder.is_dir()} - 
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
+COMPOSITIONS = ("blur_noise", "blur_jpeg", "handling")
+"""Options of preprocess that are made of others."""
+
 TRAINING, GENERATING = (
     [(group, option) for group, option in OPTIONS if (group == "generator") is generating]
     for generating in (False, True)
@@ -43,7 +46,8 @@ def composed(*overrides: str) -> TrainSettings:
 
 @pytest.mark.parametrize(("group", "option"), TRAINING)
 def test_every_option_composes_and_builds(group: str, option: str) -> None:
-    settings = composed(f"{group}={option}")
+    ones_own = ["preprocess.steps=[{none: {}}]"] if option == "steps" else []
+    settings = composed(f"{group}={option}", *ones_own)
     detector = settings.detector.build(settings.dataset.image_size, pretrained=False)
     assert isinstance(detector, Detector)
     assert callable(settings.operator)
@@ -69,7 +73,7 @@ def test_settings_of_another_program_are_refused() -> None:
 
 def test_the_groups_offer_what_the_code_has() -> None:
     assert {o for g, o in OPTIONS if g == "generator"} == set(GENERATORS)
-    assert {o for g, o in OPTIONS if g == "preprocess"} == set(PREPROCESSES)
+    assert {o for g, o in OPTIONS if g == "preprocess"} == {*PREPROCESSES, *COMPOSITIONS}
     assert {o for g, o in OPTIONS if g == "model"} == set(DETECTORS)
 
 
@@ -91,22 +95,74 @@ def test_blur_noise_has_the_strengths_of_its_parts() -> None:
         plain(composed(f"preprocess={name}"))["preprocess"]
         for name in ("blur", "noise", "blur_noise")
     )
-    assert both == blur | noise
+    assert both.pop("steps") == [
+        {"blur": {"kernel_sizes": blur["kernel_sizes"]}},
+        {"noise": {"max_std_grey_levels": noise["max_std_grey_levels"]}},
+    ]
+    assert both == {"name": "blur_noise", "probability": 1, "per": blur["per"]}
 
 
 def test_handling_has_the_qualities_of_jpeg() -> None:
     jpeg, handling = (
         plain(composed(f"preprocess={n}"))["preprocess"] for n in ("jpeg", "handling")
     )
-    for key in ("min_quality", "max_quality"):
-        assert handling[key] == jpeg[key]
+    del jpeg["per"]
+    assert handling["steps"][-1] == {"jpeg": jpeg}
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_a_composition_goes_by_its_name(name: str) -> None:
+    assert config.flat(composed(f"preprocess={name}"))["preprocess"] == name
+
+
+STEPS = "preprocess.steps[0]"
+
+
+@pytest.mark.parametrize(
+    ("step", "key", "said"),
+    [
+        ("blur", STEPS, "mapping"),
+        ("{}", STEPS, "mapping"),
+        ("{blur: {kernel_sizes: [3]}, none: {}}", STEPS, "one operator"),
+        ("{blurr: {}}", f"{STEPS}.blurr", "did you mean blur"),
+        ("{steps: {}}", f"{STEPS}.steps", "choose of"),
+        ("{blur: [3]}", f"{STEPS}.blur", "mapping of settings"),
+        ("{blur: {kernel_sizes: [2]}}", f"{STEPS}.blur.kernel_sizes", "odd"),
+        ("{blur: {kernel_sizes: [a]}}", f"{STEPS}.blur.kernel_sizes[0]", "Integer"),
+        ("{blur: {kernel_size: [3]}}", f"{STEPS}.blur.kernel_size", "no setting"),
+        ("{blur: {}}", f"{STEPS}.blur.kernel_sizes", "[Mm]issing"),
+        ("{blur: {kernel_sizes: [3], per: image}}", f"{STEPS}.blur.per", "preprocess.per"),
+        ("{none: {}, probability: 2}", f"{STEPS}.probability", r"\[0, 1\]"),
+        ("{none: {}, probability: often}", f"{STEPS}.probability", r"\[0, 1\]"),
+        ("{one_of: []}", f"{STEPS}.one_of", "list of steps"),
+        ("{one_of: {none: {}}}", f"{STEPS}.one_of", "list of steps"),
+        (
+            "{one_of: [{none: {}}, {noise: {max_std_grey_levels: -1}}]}",
+            f"{STEPS}.one_of[1].noise.max_std_grey_levels",
+            "grey levels",
+        ),
+    ],
+)
+def test_a_wrong_step_is_refused_by_its_key(step: str, key: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as raised:
+        composed("preprocess=steps", f"preprocess.steps=[{step}]")
+    assert raised.value.key == key
+    assert key in str(raised.value)
+
+
+@pytest.mark.parametrize("change", ["probability=1.5", "probability=nan", "steps=[]"])
+def test_a_wrong_composition_is_refused_by_its_key(change: str) -> None:
+    key = f"preprocess.{change.partition('=')[0]}"
+    with pytest.raises(UserError, match=re.escape(key)) as raised:
+        composed("preprocess=handling", f"preprocess.{change}")
+    assert raised.value.key == key
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
         ("preproces=noise", "preproces: did you mean preprocess"),
-        ("preprocess=nois", "blur, blur_noise, handling, jpeg, noise, none"),
+        ("preprocess=nois", "blur, blur_jpeg, .*, handling, jpeg, .*noise, none"),
         ("preprocess.kernel_sizes=[3]", "preprocess.kernel_sizes"),
         ("seed=many", "seed: "),
         ("preprocess.per=pixel", r"preprocess.per: .*\[batch, image\]"),

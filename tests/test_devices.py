@@ -11,7 +11,8 @@ from scipy import ndimage
 from forensics.compute import Precision
 from forensics.preprocess import Draws
 from forensics.preprocess.degradations import gaussian_blur, gaussian_noise
-from forensics.preprocess.handling import BlurNoise, Per
+from forensics.preprocess.handling import Per
+from forensics.preprocess.steps import Steps
 from forensics.scoring.scorer import BATCH_SIZE, Scorer
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -50,7 +51,8 @@ def test_noise_has_its_standard_deviation(device: torch.device, dtype: torch.dty
 
 
 def test_strengths_of_a_batch_are_the_same_on_every_device(device: torch.device) -> None:
-    operator = BlurNoise(kernel_sizes=[1, 3, 5, 7], max_std_grey_levels=5.0, per=Per.batch)
+    steps = [{"blur": {"kernel_sizes": [1, 3, 5, 7]}}, {"noise": {"max_std_grey_levels": 5.0}}]
+    operator = Steps("blur_noise", steps, 1.0, Per.batch)
     for number in range(5):
         strengths = [
             operator(

@@ -16,18 +16,30 @@ from forensics.preprocess import PREPROCESSES, Draws, Preprocess
 from forensics.preprocess.degradations import gaussian_blur, gaussian_noise
 from forensics.preprocess.handling import (
     Blur,
-    BlurNoise,
-    Handling,
+    BlurSigma,
+    CropResize,
     Jpeg,
+    MaskFrequencies,
     Noise,
     Per,
     Resize,
     Untouched,
 )
+from forensics.preprocess.steps import Steps
 
 SIZES = [1, 3, 5, 7]
 SURE = 1e-6
 """Two-sided chance that a right program fails one statistical check, had it another seed."""
+
+
+def blur_noise(kernel_sizes: list[int], max_std: float, per: Per) -> Steps:
+    """As ``conf/preprocess/blur_noise.yaml``."""
+    steps = [
+        {"blur": {"kernel_sizes": kernel_sizes}},
+        {"noise": {"max_std_grey_levels": max_std}},
+    ]
+    return Steps("blur_noise", steps, 1.0, per)
+
 
 OPERATORS: dict[str, Preprocess] = {
     f"{name}-{per}": operator
@@ -35,19 +47,23 @@ OPERATORS: dict[str, Preprocess] = {
     for name, operator in (
         ("blur", Blur(SIZES, per)),
         ("noise", Noise(5.0, per)),
-        ("blur_noise", BlurNoise(SIZES, 5.0, per)),
+        ("blur_noise", blur_noise(SIZES, 5.0, per)),
         ("jpeg", Jpeg(65, 95, per)),
-        ("handling", Handling([3, 5], [0.5, 0.75], 5.0, 65, 95, 0.5, per)),
+        ("resize", Resize([0.5, 0.75], per)),
+        ("crop_resize", CropResize(0.5, per)),
+        ("blur_sigma", BlurSigma(3.0, per)),
     )
-} | {"none": Untouched()}
+} | {"none": Untouched(), "mask_frequencies": MaskFrequencies(0.15)}
 DRAWING = [name for name in OPERATORS if name != "none"]
 IDENTITIES: list[Preprocess] = [
     Untouched(),
     *(Blur([1], per) for per in Per),
     *(Noise(0.0, per) for per in Per),
-    *(BlurNoise([1], 0.0, per) for per in Per),
+    *(blur_noise([1], 0.0, per) for per in Per),
     *(Resize([1.0], per) for per in Per),
-    *(Handling([3], [0.5], 5.0, 65, 95, 0.0, per) for per in Per),
+    *(CropResize(1.0, per) for per in Per),
+    *(BlurSigma(0.0, per) for per in Per),
+    *(Steps("", [{"blur": {"kernel_sizes": [3]}}], 0.0, per) for per in Per),
 ]
 
 
@@ -187,10 +203,10 @@ class TestDraws:
 
     def test_blur_noise_blurs_first_so_that_noise_keeps_its_std(self) -> None:
         grey = torch.full((16, 3, 32, 32), 128.0)
-        result = BlurNoise([7], 5.0, Per.batch)(grey, Draws.at(0, 0, 0))
+        result = blur_noise([7], 5.0, Per.batch)(grey, Draws.at(0, 0, 0))
         _within_chance(result.images - grey, float(result.strengths["std_grey_levels"][0]))
         images = _images(4, 3, 16, 16)
-        blurred = BlurNoise([7], 0.0, Per.batch)(images, Draws.at(0, 0, 0)).images
+        blurred = blur_noise([7], 0.0, Per.batch)(images, Draws.at(0, 0, 0)).images
         torch.testing.assert_close(blurred, gaussian_blur(images, 7))
 
     @pytest.mark.parametrize("kind", ["blur", "blur_noise"])
@@ -221,7 +237,7 @@ class TestDraws:
 
     @pytest.mark.parametrize("per", Per)
     def test_blur_noise_draws_its_two_strengths_independently(self, per: Per) -> None:
-        operator = BlurNoise(SIZES, 5.0, per)
+        operator = blur_noise(SIZES, 5.0, per)
         if per is Per.batch:
             drawn = _strengths(operator, 800)
         else:
@@ -240,7 +256,7 @@ class TestDraws:
         stds = (5.0 * torch.rand(count, generator=source)).expand(6)
         noise = torch.randn(images.shape, generator=draws.own) * stds.view(-1, 1, 1, 1)
         blurred = [gaussian_blur(images[[i]], size) for i, size in enumerate(sizes.tolist())]
-        result = BlurNoise(SIZES, 5.0, per)(images, Draws.at(3, 2, 1))
+        result = blur_noise(SIZES, 5.0, per)(images, Draws.at(3, 2, 1))
         torch.testing.assert_close(result.images, (torch.cat(blurred) + noise).clamp(0, 255))
         assert torch.equal(result.strengths["kernel_size"], sizes.float())
         assert torch.equal(result.strengths["std_grey_levels"], stds)
@@ -266,7 +282,7 @@ class TestDraws:
 
     def test_devices_of_one_batch_share_its_strength_but_not_its_noise(self) -> None:
         grey = torch.full((4, 3, 32, 32), 128.0)
-        operator = BlurNoise(SIZES, 5.0, Per.batch)
+        operator = blur_noise(SIZES, 5.0, Per.batch)
         first, second = (operator(grey, Draws.at(0, 0, 0, rank=rank)) for rank in (0, 1))
         for key, strengths in first.strengths.items():
             assert torch.equal(strengths, second.strengths[key])
@@ -289,17 +305,26 @@ class TestDraws:
 
 class TestSettings:
     @pytest.mark.parametrize("kernel_sizes", [[], [0], [-1], [2], [1, 3, 4]])
-    @pytest.mark.parametrize("noise", [{}, {"max_std_grey_levels": 1.0}])
-    def test_kernel_sizes_out_of_range_are_refused(
-        self, kernel_sizes: list[int], noise: dict[str, float]
-    ) -> None:
-        kind = PREPROCESSES["blur_noise" if noise else "blur"]
+    def test_kernel_sizes_out_of_range_are_refused(self, kernel_sizes: list[int]) -> None:
         with pytest.raises(UserError, match=r"preprocess\.kernel_sizes must be .* odd"):
-            kind(kernel_sizes=kernel_sizes, per=Per.batch, **noise)
+            PREPROCESSES["blur"](kernel_sizes=kernel_sizes, per=Per.batch)
 
     @pytest.mark.parametrize("std", [-0.1, 255.1, float("nan"), float("inf")])
-    @pytest.mark.parametrize("blur", [{}, {"kernel_sizes": [3]}])
-    def test_stds_out_of_range_are_refused(self, std: float, blur: dict[str, list[int]]) -> None:
-        kind = PREPROCESSES["blur_noise" if blur else "noise"]
+    def test_stds_out_of_range_are_refused(self, std: float) -> None:
         with pytest.raises(UserError, match=r"preprocess\.max_std_grey_levels .*\[0, 255\]"):
-            kind(max_std_grey_levels=std, per=Per.batch, **blur)
+            PREPROCESSES["noise"](max_std_grey_levels=std, per=Per.batch)
+
+    @pytest.mark.parametrize("value", [-0.1, 10.1, float("nan")])
+    def test_sigmas_out_of_range_are_refused(self, value: float) -> None:
+        with pytest.raises(UserError, match=r"preprocess\.max_sigma .*\[0, 10\]"):
+            BlurSigma(value, Per.batch)
+
+    @pytest.mark.parametrize("value", [0.0, 1.1, float("nan")])
+    def test_sides_of_crops_out_of_range_are_refused(self, value: float) -> None:
+        with pytest.raises(UserError, match=r"preprocess\.min_side"):
+            CropResize(value, Per.batch)
+
+    @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+    def test_shares_of_frequencies_out_of_range_are_refused(self, value: float) -> None:
+        with pytest.raises(UserError, match=r"preprocess\.share"):
+            MaskFrequencies(value)

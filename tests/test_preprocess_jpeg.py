@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from forensics.preprocess.jpeg import jpeg
+from forensics.images.metadata import read_metadata
+from forensics.preprocess.base import Draws
+from forensics.preprocess.handling import Jpeg, Per
+from forensics.preprocess.jpeg import _tables, jpeg
 
 Pixels = NDArray[np.uint8]
 
@@ -127,3 +131,40 @@ def test_impossible_qualities_are_refused(quality: int) -> None:
 def test_impossible_places_are_refused(place: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="offsets must be in"):
         alike(batch(pixels(16, 16)), 75, *place)
+
+
+@pytest.mark.parametrize("quality", [1, 30, 49, 50, 75, 100])
+def test_a_quality_has_the_tables_of_libjpegs_files(quality: int) -> None:
+    ours = _tables(torch.tensor([quality]))[0].flatten(1).tolist()
+    written = _saved(pixels(16, 16)[0], quality).quantization  # type: ignore[attr-defined]
+    assert ours == [list(written[0]), list(written[1])]
+
+
+def test_a_drawn_quality_is_read_back_from_the_tables_of_the_file_with_these_pixels(
+    tmp_path: Path,
+) -> None:
+    images = pixels(32, 32)
+    operator = Jpeg(30, 100, Per.image)
+    results, strengths = operator(batch(images), Draws.at(0, 0, 0))
+    qualities = strengths["jpeg_quality"].int().tolist()
+    assert len(set(qualities)) > 1
+    for image, result, quality in zip(images, results, qualities, strict=True):
+        # Of all the places of the blocks, one makes these pixels.
+        files = (
+            _saved(np.pad(image, ((top, 0), (left, 0), (0, 0)), "edge"), quality)
+            for top in range(16)
+            for left in range(16)
+        )
+        made = next(file for file in files if torch.equal(batch(_cut(file))[0], result))
+        made.save(tmp_path / "image.jpg", quality="keep")
+        assert read_metadata(tmp_path / "image.jpg").jpeg_quality == quality
+
+
+def _saved(image: Pixels, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "jpeg", quality=quality)
+    return Image.open(file)
+
+
+def _cut(file: Image.Image) -> Pixels:
+    return np.asarray(file)[None, -32:, -32:]

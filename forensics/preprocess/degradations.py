@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 MAX_GREY_LEVEL = 255.0
+MAX_SIGMA = 10.0
+"""Largest standard deviation in pixels of `gaussian_filter`."""
 
 
 def gaussian_blur(images: Tensor, kernel_size: int) -> Tensor:
@@ -34,6 +36,71 @@ def gaussian_blur(images: Tensor, kernel_size: int) -> Tensor:
 
     blurred: Tensor = F.gaussian_blur(images, [kernel_size, kernel_size])
     return blurred
+
+
+def gaussian_filter(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur each image with a Gaussian of its own standard deviation, as SciPy does by default.
+
+    Args:
+        images: ``(B, C, H, W)`` float; left as it is. Mirrored at the border, with the outermost
+            pixel repeated. The kernel ends at four standard deviations.
+        sigmas: ``(B,)`` standard deviations in pixels, from 0 to `MAX_SIGMA`, on any device.
+
+    Returns:
+        Tensor of the same shape and dtype, within the range of the input.
+
+    Raises:
+        ValueError: if a standard deviation is out of range.
+    """
+    if not ((sigmas >= 0) & (sigmas <= MAX_SIGMA)).all():
+        raise ValueError(f"sigmas must be in [0, {MAX_SIGMA:g}], not {sigmas.tolist()}")
+    # As products with matrices, in float64, which neither autocast nor TF32 makes less exact.
+    rows, columns = (_gaussian_matrix(sigmas.double(), side) for side in images.shape[2:])
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    blurred = rows[:, None] @ images.double() @ columns.mT[:, None]
+    return torch.empty_like(images).copy_(blurred)
+
+
+def _gaussian_matrix(sigmas: Tensor, side: int) -> Tensor:
+    """The Gaussian filter of a row of pixels as matrices, ``(B, side, side)``."""
+    offsets = torch.arange(-4 * int(MAX_SIGMA), 4 * int(MAX_SIGMA) + 1)
+    weights = torch.exp(-0.5 * (offsets / sigmas.clamp(min=1e-3)[:, None]) ** 2)
+    weights = weights.where(offsets.abs() <= (4 * sigmas[:, None] + 0.5).int(), 0)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    # Without a border, rows repeat with a period of two sides, mirrored in between.
+    places = (torch.arange(side)[:, None] + offsets) % (2 * side)
+    places = places.minimum(2 * side - 1 - places).expand(len(sigmas), -1, -1)
+    matrices = torch.zeros(len(sigmas), side, side, dtype=weights.dtype)
+    return matrices.scatter_add_(2, places, weights[:, None].expand_as(places))
+
+
+def enlarged(images: Tensor, shares: Tensor, places: Tensor) -> Tensor:
+    """Make a rectangle of each image as large as the image, bicubic, as Pillow does.
+
+    Args:
+        images: ``(B, C, H, W)`` float, grey levels in [0, 255]; left as it is.
+        shares: ``(B,)`` of height and width, in (0, 1]; with 1 an image is unchanged.
+        places: ``(B, 2)`` in [0, 1]: 0 is at the top and at the left, 1 at the opposite sides.
+
+    Returns:
+        Tensor of the same shape and dtype, clipped to [0, 255].
+    """
+    size = images.shape[2:]
+    result = torch.empty_like(images)
+    for number, (share, place) in enumerate(zip(shares.tolist(), places.tolist(), strict=True)):
+        sides = [max(1, round(side * share)) for side in size]
+        # The places of a square have equal chances, the last included.
+        free = [side - cut + 1 for side, cut in zip(size, sides, strict=True)]
+        top, left = (min(int(at * n), n - 1) for at, n in zip(place, free, strict=True))
+        cut = images[number, None, :, top : top + sides[0], left : left + sides[1]]
+        result[number] = (
+            cut[0]
+            if sides == list(size)
+            else nn.functional.interpolate(cut.float(), size, mode="bicubic", antialias=True)[
+                0
+            ].clamp(0, MAX_GREY_LEVEL)
+        )
+    return result
 
 
 def rescaled(images: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Handling of training batches, real and generated images alike, on their device.
+"""Operators on training batches, real and generated images alike, on their device.
 
 Each dataclass is an operator and its settings at once: the fields are what ``conf/preprocess``
 sets, ``__post_init__`` refuses values out of range, calling it works on a batch.
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from forensics import checks
-from forensics.preprocess.base import Draws, Preprocess, Preprocessed
+from forensics.preprocess.base import Draws, Preprocessed
 from forensics.preprocess.degradations import (
     MAX_GREY_LEVEL,
+    MAX_SIGMA,
+    enlarged,
     gaussian_blur,
+    gaussian_filter,
     gaussian_noise,
     rescaled,
 )
@@ -43,20 +46,20 @@ def _among(values: Sequence[float]) -> Sample:
     return sample
 
 
-def _up_to(maximum: float) -> Sample:
-    """Draw uniformly from 0 to a maximum."""
-
-    def sample(count: int, generator: torch.Generator) -> Tensor:
-        return maximum * torch.rand(count, generator=generator, device=generator.device)
-
-    return sample
-
-
 def _draw(sample: Sample, count: int, per: Per, draws: Draws) -> Tensor:
     """Draw one strength for the batch or one for each image; ``(B,)`` on the CPU."""
     if per is Per.batch:
         return sample(1, draws.shared).expand(count)
     return sample(count, draws.own).cpu()
+
+
+def uniform(maximum: float, count: int, per: Per, draws: Draws) -> Tensor:
+    """Draw uniformly from [0, maximum), once for the batch or for each image; ``(B,)``, CPU."""
+
+    def sample(count: int, generator: torch.Generator) -> Tensor:
+        return maximum * torch.rand(count, generator=generator, device=generator.device)
+
+    return _draw(sample, count, per, draws)
 
 
 def _each(
@@ -127,43 +130,15 @@ class Noise:
 
     def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
         """Add noise to ``images``, ``(B, C, H, W)`` float in [0, 255]."""
-        stds = _draw(_up_to(self.max_std_grey_levels), len(images), self.per, draws)
+        stds = uniform(self.max_std_grey_levels, len(images), self.per, draws)
         one = self.per is Per.batch
         std = float(stds[0]) if one else stds.to(images.device).view(-1, 1, 1, 1)
         return Preprocessed(gaussian_noise(images, std, draws.own), {"std_grey_levels": stds})
 
 
 @dataclass
-class BlurNoise:
-    """Blur, then noise, drawn independently of each other; not in the paper.
-
-    In this order because it is a camera's: the lens blurs, then the sensor adds noise.
-
-    Attributes:
-        kernel_sizes: as in `Blur`.
-        max_std_grey_levels: as in `Noise`.
-        per: draw both once per batch or per image.
-    """
-
-    kernel_sizes: list[int]
-    max_std_grey_levels: float
-    per: Per
-
-    def __post_init__(self) -> None:
-        """Refuse settings out of range."""
-        self._blur = Blur(self.kernel_sizes, self.per)
-        self._noise = Noise(self.max_std_grey_levels, self.per)
-
-    def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
-        """Blur ``images``, ``(B, C, H, W)`` float in [0, 255], and add noise."""
-        blurred, sizes = self._blur(images, draws)
-        noisy, stds = self._noise(blurred, draws)
-        return Preprocessed(noisy, sizes | stds)
-
-
-@dataclass
 class Resize:
-    """Downscaling by a drawn scale, and as large as before; a part of `Handling`.
+    """Downscaling by a drawn scale, and as large as before; not in the paper.
 
     Attributes:
         scales: what is drawn from, with equal chances: parts of height and width, in (0, 1].
@@ -220,57 +195,87 @@ class Jpeg:
         return Preprocessed(compressed, {"jpeg_quality": qualities.float()})
 
 
-UNTOUCHED = {"kernel_size": 1.0, "scale": 1.0, "std_grey_levels": 0.0, "jpeg_quality": 100.0}
-"""Strengths that `Handling` gives where it leaves out a step."""
-
-
 @dataclass
-class Handling:
-    """Blur, downscaling, noise, JPEG, each done to a share of the images; not in the paper.
-
-    In the order in which it happens to a photograph on the net: a lens or an editor blurs it, a
-    site makes it smaller, noise comes in, and it is saved.
+class BlurSigma:
+    """Gaussian blur of a standard deviation drawn from a range; not in the paper.
 
     Attributes:
-        kernel_sizes: as in `Blur`.
-        scales: as in `Resize`.
-        max_std_grey_levels: as in `Noise`.
-        min_quality: as in `Jpeg`.
-        max_quality: as in `Jpeg`.
-        share: the chance of each of the four steps to be done, independently, in [0, 1].
-        per: draw what is done, and the strengths, once per batch or per image.
+        max_sigma: the standard deviation in pixels is drawn uniformly from 0 to this.
+        per: draw once per batch or per image.
+
+    Source: arXiv 1912.11035, whose range is [0, 3].
     """
 
-    kernel_sizes: list[int]
-    scales: list[float]
-    max_std_grey_levels: float
-    min_quality: int
-    max_quality: int
-    share: float
+    max_sigma: float
     per: Per
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        checks.require(0 <= self.share <= 1, "preprocess.share", self.share, "be in [0, 1]")
-        self._steps: tuple[Preprocess, ...] = (
-            Blur(self.kernel_sizes, self.per),
-            Resize(self.scales, self.per),
-            Noise(self.max_std_grey_levels, self.per),
-            Jpeg(self.min_quality, self.max_quality, self.per),
-        )
+        holds = 0 <= self.max_sigma <= MAX_SIGMA
+        range_ = f"be in [0, {MAX_SIGMA:g}] pixels"
+        checks.require(holds, "preprocess.max_sigma", self.max_sigma, range_)
 
     def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
-        """Handle ``images``, ``(B, 3, H, W)`` float in [0, 255].
+        """Blur ``images``, ``(B, C, H, W)`` float in [0, 255]."""
+        sigmas = uniform(self.max_sigma, len(images), self.per, draws)
+        return Preprocessed(gaussian_filter(images, sigmas), {"sigma": sigmas})
 
-        A step left out has the strength 1 (kernel size, scale), 0 (noise) or 100 (JPEG quality).
-        """
+
+@dataclass
+class CropResize:
+    """A random square of the image, as large as the image again; not in the paper.
+
+    Attributes:
+        min_side: the square's side is drawn uniformly from this share of the image's to all of it,
+            in (0, 1].
+        per: draw the side once per batch or per image; the place is each image's own.
+    """
+
+    min_side: float
+    per: Per
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        holds = 0 < self.min_side <= 1
+        checks.require(holds, "preprocess.min_side", self.min_side, "be above 0 and up to 1")
+
+    def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
+        """Crop and enlarge ``images``, ``(B, C, H, W)`` float in [0, 255]."""
         count = len(images)
-        handled = images.clone()
-        strengths = {name: torch.full((count,), value) for name, value in UNTOUCHED.items()}
-        for step in self._steps:
-            chosen = _draw(_up_to(1.0), count, self.per, draws) < self.share
-            if chosen.any():
-                handled[chosen], drawn = step(handled[chosen], draws)
-                for name, values in drawn.items():
-                    strengths[name][chosen] = values
-        return Preprocessed(handled, strengths)
+        shares = 1 - uniform(1 - self.min_side, count, self.per, draws)
+        places = torch.rand(count, 2, generator=draws.own, device=draws.own.device).cpu()
+        return Preprocessed(enlarged(images, shares, places), {"side": shares})
+
+
+@dataclass
+class MaskFrequencies:
+    """Random frequencies of an image set to 0; not in the paper.
+
+    Each image has its own mask, the same for its channels. A frequency and its conjugate share
+    their fate, so the result is real; frequency 0 stays, so its mean does, but for clipping.
+
+    Attributes:
+        share: the chance of a frequency to be set to 0, in [0, 1].
+
+    Source: arXiv 2401.06506, whose share is 0.15.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        checks.require(0 <= self.share <= 1, "preprocess.share", self.share, "be in [0, 1]")
+
+    def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
+        """Mask ``images``, ``(B, C, H, W)`` float in [0, 255]."""
+        height, width = images.shape[2:]
+        spectrum = torch.fft.rfft2(images.float())
+        kept = torch.rand(
+            (len(images), 1, height, spectrum.shape[3]), generator=draws.own, device=images.device
+        )
+        for column in {0, width // 2} if width % 2 == 0 else {0}:  # with their own conjugates
+            upper = kept[:, :, 1 : (height + 1) // 2, column]
+            kept[:, :, height // 2 + 1 :, column] = upper.flip(2)
+        kept[:, :, 0, 0] = 1
+        masked = torch.fft.irfft2(spectrum * (kept >= self.share), (height, width))
+        return Preprocessed(torch.empty_like(images).copy_(masked.clamp(0, MAX_GREY_LEVEL)), {})
