@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from forensics import config, files, runs
 from forensics.checks import plain
-from forensics.data.sources import Preparation, Source, open_source, rows_hash
+from forensics.data.sources import Needed, Preparation, Source, open_sources, rows_hash
 from forensics.data.splits import Part
 from forensics.detectors.card import Calibration, Input
 from forensics.errors import UserError
@@ -125,10 +125,9 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
         dataset.max_rejected_share,
         Match(input_.match),
     )
-    sources = [
-        open_source(name, dataset.folder(name), preparation, Path(settings.cache_dir))
-        for name in (*dataset.real, *dataset.generators)
-    ]
+    folders = {name: dataset.folder(name) for name in (*dataset.real, *dataset.generators)}
+    needed = dict.fromkeys(folders, Needed(0, dataset.test_count))
+    sources = open_sources(folders, preparation, Path(settings.cache_dir), needed)
     counts = [min(dataset.test_count, len(source)) for source in sources]
     generated = counts[len(dataset.real) :]
     if generated:  # as in training, so that the real class does not dominate accuracies

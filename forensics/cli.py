@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from forensics.data.ingest.prepare import MANIFEST, prepare
+from forensics.data.ingest.prepare import prepare
 from forensics.data.sources import repetitions
 from forensics.detectors.plugins import load_module
 from forensics.errors import UserError
+from forensics.images.listing import MANIFEST, as_text, counted
 from forensics.launch.entry import INTERRUPTED, sentence
 from forensics.scoring import Predictor
 from forensics.scoring.export import FORMATS, export
@@ -67,7 +68,9 @@ def add_prepare(commands: Commands) -> None:
         "set",
         description="Writes the images of INPUT, unchanged, numbered in the order of their names, "
         "into a folder below the root, with a manifest that describes each image and gives the "
-        "reason for each rejected file. Repeating the command resumes an interrupted one.",
+        "reason for each rejected file. Repeating the command resumes an interrupted one. An input "
+        "with real and generated images is refused unless one class is chosen with --only or "
+        "--label.",
     )
     parser.add_argument("source", metavar="SOURCE", help="the source's name, such as celebahq")
     parser.add_argument(
@@ -84,16 +87,40 @@ def add_prepare(commands: Commands) -> None:
         default=128,
         help="reject images with a side shorter than this many pixels (%(default)s)",
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="take only files in folders of this name, at any depth, such as 1_fake or "
+        "test/1_fake; may be repeated",
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="[COLUMN=]VALUE",
+        help="take only rows of parquet with this label; may be repeated",
+    )
     parser.set_defaults(run=run_prepare)
 
 
 def run_prepare(given: argparse.Namespace) -> None:
-    """Prepare a source and print how many files were accepted and rejected."""
-    folder, accepted, rejected = prepare(given.source, given.input, given.root, given.min_side)
-    print(f"{accepted} images in {folder}, listed in {folder / MANIFEST}")
+    """Prepare a source and print how many files were accepted, rejected and passed over."""
+    folder, accepted, rejected, passed_over, folders = prepare(
+        given.source, given.input, given.root, given.min_side, given.only, given.label
+    )
+    print(as_text(f"{accepted} images in {folder}, listed in {folder / MANIFEST}"))
     if rejected:
         name, reason = rejected[0]
         print(f"{len(rejected)} files left out, the first {name!r} ({reason})")
+    if passed_over:
+        print(counted(passed_over))
+    if folders > 1:
+        print(
+            f"They come from {folders} folders, one after the other: training uses the first "
+            "images, the test the last."
+        )
 
 
 def add_audit(commands: Commands) -> None:
@@ -189,17 +216,28 @@ def add_predict(commands: Commands) -> None:
     parser = commands.add_parser("predict", help="score images with a trained detector")
     _add_detector(parser)
     parser.add_argument(
-        "paths", nargs="*", metavar="IMAGE", help="files, folders, or - for paths on stdin"
+        "paths",
+        nargs="*",
+        metavar="IMAGE",
+        help="files, folders with files, or - for paths on stdin",
     )
     parser.add_argument(
-        "--list", action="append", default=[], metavar="FILE", help="a file of paths, one per line"
-    )
+        "--list",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file of paths, one per line or separated by NUL",
+    )  # fmt: skip
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TABLE",
         help="output table: .csv, .jsonl or .parquet",
     )  # fmt: skip
-    parser.add_argument(
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
         "--resume", action="store_true", help="resume an interrupted run of the same command"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="replace an existing table and page"
     )
     parser.add_argument(
         "--explain", type=Path, metavar="FOLDER",
@@ -215,16 +253,21 @@ def add_predict(commands: Commands) -> None:
 def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; fails only if none of them could be read."""
     detector = _load_detector(given)
-    paths = gather(given.paths, given.list)
+    gathered = gather(given.paths, given.list)
     counts = predict(
         detector,
-        paths,
+        gathered.paths,
         given.output,
         resume=given.resume,
+        overwrite=given.overwrite,
+        refused=gathered.refused,
+        lists=given.list,
         explain=given.explain,
         page=given.page,
     )
     print(summary(counts, given.output))
+    if gathered.passed_over:
+        print(counted(gathered.passed_over))
     if counts["error"] == counts.total():
         raise UserError(f"None of the files could be read: see the column error of {given.output}.")
 

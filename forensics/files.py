@@ -115,6 +115,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
+def csv_cell(value: T) -> T | str:
+    """A value for a csv file, as text that no spreadsheet runs as a formula.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab, a carriage return or an apostrophe
+    gets an apostrophe in front, so that the original is the text without its first apostrophe.
+    """
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "'")):
+        return f"'{value}"
+    return value
+
+
 _COLUMNS = {
     "source": pa.dictionary(pa.int16(), pa.string()),
     "path": pa.string(),

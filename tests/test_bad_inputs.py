@@ -40,7 +40,7 @@ from test_images import (
     png,
 )
 
-from forensics.data.ingest import readers
+from forensics.data.ingest import items
 from forensics.data.ingest.prepare import prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
@@ -372,7 +372,7 @@ def test_a_bad_member_of_an_archive_is_left_out(tmp_path: Path, make: Make, reas
     place = tmp_path / "deep" / "down"
     place.mkdir(parents=True)
     (place / "archive").write_bytes(make())
-    _, accepted, rejected = prepare("faces", place / "archive", place / "root", SIDE)
+    _, accepted, rejected, *_ = prepare("faces", place / "archive", place / "root", SIDE)
     ((_, said),) = rejected
     assert accepted == 1
     with pytest.raises(RejectedImage, match=reason):
@@ -461,7 +461,7 @@ def _no_images() -> bytes:
 def test_a_bad_archive_is_refused_in_a_sentence_and_leaves_nothing(
     tmp_path: Path, make: Make, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MAX_BYTES", 1_000_000)  # so that small bombs do
+    monkeypatch.setattr(items, "MAX_BYTES", 1_000_000)  # so that small bombs do
     (tmp_path / "archive").write_bytes(make())
     with pytest.raises(UserError, match=said) as caught:
         prepare("faces", tmp_path / "archive", tmp_path / "root", SIDE)
@@ -473,7 +473,7 @@ def test_a_bad_archive_is_refused_in_a_sentence_and_leaves_nothing(
 def test_a_file_above_the_bound_is_left_out(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MAX_BYTES", len(WHOLE_PNG))
+    monkeypatch.setattr(items, "MAX_BYTES", len(WHOLE_PNG))
     large = WHOLE_PNG + os.urandom(500)
     given = tmp_path / "given"
     if kind == "folder":
@@ -484,7 +484,7 @@ def test_a_file_above_the_bound_is_left_out(
         pq.write_table(pa.table({"image": [WHOLE_PNG, large]}), given)
     else:
         given.write_bytes(_zip(("b.png", large)) if kind == "zip" else _tar(("b.png", FILE, large)))
-    _, accepted, ((_, reason),) = prepare("faces", given, tmp_path / "root", SIDE)
+    _, accepted, ((_, reason),), *_ = prepare("faces", given, tmp_path / "root", SIDE)
     assert accepted == 1
     assert f"{len(large)} bytes are more than the {len(WHOLE_PNG)} allowed" in reason
 

@@ -57,7 +57,7 @@ class TestInputs:
     ) -> None:
         extra = write_images(Path("more"), 4, seed=1)
         Path("list.txt").write_text(f"{extra[1]}\r\n\n{extra[2]}")
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{extra[3]}\n"))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{extra[3]}\n".encode())))
         given = [str(extra[0]), "photos", "-", "--list", "list.txt"]
         assert main(["predict", str(detector_file), *given, "-o", "a.csv"]) == 0
         rows = table("a.csv")
@@ -91,14 +91,60 @@ class TestInputs:
             assert not any(row["error"] for row in rows)
         assert not Path("x").exists()
 
-    def test_links_and_hidden_files_of_a_folder_are_left_out(
-        self, images: list[Path], detector_file: Path
+    def test_every_file_of_a_folder_has_a_row_whatever_its_name(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        content = images[0].read_bytes()
+        as_images = ["a.jfif", "b.jpg_large", "c", "d.HEIC", "e.tmp"]
+        others = {"f.heic": b"\0\0\0\x18ftypheic" + bytes(99), "g.txt": b"text", "h.mp4": b""}
+        for name in as_images:
+            Path("photos", name).write_bytes(content)
+        for name, other in others.items():
+            Path("photos", name).write_bytes(other)
         Path("photos/link.png").symlink_to(images[0].resolve())
         Path("photos/up").symlink_to("..")
-        Path("photos/.hidden.png").write_bytes(images[0].read_bytes())
-        assert main(["predict", str(detector_file), "photos", "-o", "a.csv"]) == 0
-        assert len(table("a.csv")) == 10
+        os.mkfifo("photos/pipe.png")
+        for name in (".hidden.png", "._a.png", "Thumbs.db", "desktop.ini"):
+            Path("photos", name).write_bytes(content)
+        given = ["predict", str(detector_file), "photos", "photos/c", "-o", "a.csv"]
+        assert main(given) == 0
+        rows = {row["path"]: row for row in table("a.csv")}
+        links = ["link.png", "up", "pipe.png"]
+        names = [path.name for path in images] + [*as_images, *others, *links]
+        assert list(rows) == sorted(f"photos/{name}" for name in names)
+        for name in names:
+            row = rows[f"photos/{name}"]
+            assert bool(row["error"]) != bool(row["verdict"])
+            assert bool(row["error"]) == (name in links or name in others), name
+        assert all("a link" in rows[f"photos/{name}"]["error"] for name in links[:2])
+        out = capsys.readouterr().out
+        assert "22 files: " in out
+        assert "6 unreadable" in out
+        assert "4 files passed over: 3 macOS or Windows system files, 1 hidden file" in out
+
+    def test_a_link_is_followed_if_it_is_named(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        Path("link.png").symlink_to(images[0])
+        Path("folder").symlink_to("photos")
+        given = ["predict", str(detector_file), "link.png", "folder", "-o", "a.csv"]
+        assert main(given) == 0
+        assert [bool(row["verdict"]) for row in table("a.csv")] == [True] * 11
+
+    @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+    def test_lists_in_any_usual_encoding(
+        self, images: list[Path], separator: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = ["photos/ü ä.png", "photos/000.png"]
+        text = separator.join([*names, ""])
+        content = text.encode(encoding)
+        if encoding.startswith("utf-16"):
+            content = "\ufeff".encode(encoding) + content
+        Path("list.txt").write_bytes(content)
+        assert module.gather([], ["list.txt"]).paths == names
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert module.gather(["-"], []).paths == names
 
     def test_files_may_stand_on_both_sides_of_options_and_typos_do_not(
         self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
@@ -164,7 +210,8 @@ class TestTable:
         assert "2 files: 0 real, 0 generated, 0 unsure, 2 unreadable; a.csv" in out
         assert "None of the files could be read" in err
         assert len(table("a.csv")) == 2
-        assert main(["predict", str(detector_file), *broken, "photos/001.png", "-o", "a.csv"]) == 0
+        more = ["photos/001.png", "-o", "a.csv", "--overwrite"]
+        assert main(["predict", str(detector_file), *broken, *more]) == 0
         assert "3 files: " in capsys.readouterr().out
 
 
@@ -437,7 +484,7 @@ class TestPage:
 
     def page(self, detector: Path, *more: str) -> Shown:
         command = ["predict", str(detector), "photos", *more, "-o", "a.csv", "--page", "a.html"]
-        assert main(command) == 0
+        assert main([*command, "--overwrite"]) == 0
         return Shown(Path("a.html").read_text())
 
     def test_pictures_stand_by_verdict_least_real_first(self, undecided: Path) -> None:
@@ -602,6 +649,95 @@ BAD: dict[str, tuple[bytes, str]] = {
         _encoded("webp", save_all=True, append_images=[_image(40).rotate(90)]), "animation",
     ),
 }  # fmt: skip
+
+
+class TestOutputs:
+    @pytest.mark.parametrize("option", ["-o", "--page"])
+    def test_a_folder_or_an_existing_file_is_refused_before_anything_is_scored(
+        self,
+        images: list[Path],
+        detector_file: Path,
+        option: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        command = ["predict", str(detector_file), "photos", "-o", "a.csv", option, "out.csv"]
+        with monkeypatch.context() as patched:
+            patched.setattr(Predictor, "stream_with_squares", None)
+            Path("out.csv").mkdir()
+            assert main([*command, "--overwrite"]) == 1
+            assert "out.csv is a folder" in capsys.readouterr().err
+            Path("out.csv").rmdir()
+            Path("out.csv").write_text("precious")
+            assert main(command) == 1
+            said = capsys.readouterr().err
+        assert all(part in said for part in ("out.csv exists", "--overwrite", "--resume"))
+        assert Path("out.csv").read_text() == "precious"
+        assert not list(Path().glob("*.parts"))
+        assert main([*command, "--overwrite"]) == 0
+        assert Path("out.csv").stat().st_size > 100
+
+    @pytest.mark.parametrize("output", ["list.csv", "photos/000.csv"])
+    def test_an_input_is_never_replaced(
+        self,
+        images: list[Path],
+        detector_file: Path,
+        output: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        images[0].rename("photos/000.csv")
+        Path("list.csv").write_text("photos/001.png")
+        before = Path(output).read_bytes()
+        for option in ("--overwrite", "--resume"):
+            command = ["predict", str(detector_file), "photos", "--list", "list.csv", option]
+            assert main([*command, "-o", f"photos/../{output}"]) == 1
+            assert "is an input" in capsys.readouterr().err
+        assert Path(output).read_bytes() == before
+
+    @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "'e"])
+    def test_no_cell_of_a_csv_is_a_formula(
+        self, images: list[Path], detector_file: Path, name: str
+    ) -> None:
+        Path(name).write_bytes(images[0].read_bytes())
+        Path("list").write_text(name)
+        for suffix, read in READERS.items():
+            command = ["predict", str(detector_file), "--list", "list", "-o", f"a.{suffix}"]
+            assert main(command) == 0
+            (row,) = read(f"a.{suffix}")
+            assert row["path"] == (f"'{name}" if suffix == "csv" else name)
+            assert float(row["logit"]) is not None  # numbers keep their sign
+
+    def test_a_folder_whose_name_is_no_text(
+        self, images: list[Path], detector_file: Path, tmp_path: Path
+    ) -> None:
+        folder = Path(os.fsdecode(b"caf\xe9"))
+        folder.mkdir()
+        for suffix, read in READERS.items():
+            command = ["predict", str(detector_file), "photos", "-o", str(folder / f"a.{suffix}")]
+            assert main([*command, "--page", str(folder / "a.html"), "--overwrite"]) == 0
+            if suffix != "parquet":
+                assert len(read(str(folder / f"a.{suffix}"))) == 10
+        assert len(list(folder.iterdir())) == 4
+
+
+class TestDetector:
+    def test_what_is_no_detector_is_said(
+        self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = Path("outputs/one")
+        run.mkdir(parents=True)
+        Path("outputs/one/detector.safetensors").write_bytes(detector_file.read_bytes())
+        Path("last.ckpt").write_bytes(b"PK")
+        for given, said in (
+            ("outputs", "outputs has no detector.safetensors: name one of the 1 runs in it, "
+             "such as outputs/one"),
+            ("photos", "photos has no detector.safetensors"),
+            ("last.ckpt", "last.ckpt is a checkpoint"),
+            ("nowhere", "nowhere cannot be read"),
+        ):  # fmt: skip
+            assert main(["predict", given, "photos", "-o", "a.csv"]) == 1
+            assert said in capsys.readouterr().err
+        assert main(["predict", str(run), "photos", "-o", "a.csv"]) == 0
 
 
 class TestBadInputs:

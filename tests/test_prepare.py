@@ -129,7 +129,7 @@ def _left(tmp_path: Path) -> list[str]:
 class TestInputs:
     @pytest.mark.parametrize("kind", INPUTS)
     def test_every_kind_gives_the_same_source(self, tmp_path: Path, kind: str) -> None:
-        folder, accepted, rejected = _prepared(
+        folder, accepted, rejected, *_ = _prepared(
             INPUTS[kind](tmp_path / f"input.{kind}", CONTENTS), tmp_path
         )
         assert (folder, accepted) == (tmp_path / "root" / "faces", 5)
@@ -173,7 +173,7 @@ class TestInputs:
     def test_columns_of_plain_bytes(self, tmp_path: Path) -> None:
         images = [encoded(0, "png"), None, encoded(1, "png")]
         pq.write_table(pa.table({"id": [1, 2, 3], "jpg": images}), tmp_path / "a.parquet")
-        _, accepted, rejected = _prepared(tmp_path / "a.parquet", tmp_path)
+        _, accepted, rejected, *_ = _prepared(tmp_path / "a.parquet", tmp_path)
         assert (accepted, rejected) == (2, [("a.parquet, row 1", "no bytes")])
 
     def test_small_images_are_left_out_by_the_setting(self, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ class TestCelebA:
             {f"img_align_celeba/{file}": content for file, content in contents.items()},
         )
         (celeba / "list_attr_celeba.txt").write_text("11")
-        folder, accepted, rejected = _prepared(celeba / name, tmp_path)
+        folder, accepted, rejected, *_ = _prepared(celeba / name, tmp_path)
         assert (accepted, rejected) == (11, [])
         assert (folder / "000010.jpg").read_bytes() == contents["000011.jpg"]
 
@@ -489,7 +489,7 @@ class TestHub:
     def test_a_data_set_gives_the_source_that_its_files_do(
         self, tmp_path: Path, hub: _Hub, given: str
     ) -> None:
-        folder, accepted, _ = self.prepared(given, tmp_path)
+        folder, accepted, *_ = self.prepared(given, tmp_path)
         assert accepted == 5
         local = prepare("faces", hub.root / "me" / "faces" / "main", tmp_path / "local", SIDE)
         assert _bytes(folder) == _bytes(local.folder)

@@ -27,7 +27,7 @@ from PIL import Image
 
 from forensics.compute import in_order, torch_threads
 from forensics.data import sources
-from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.sources import Needed, Preparation, Source, open_source
 from forensics.errors import UserError
 from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter
@@ -108,8 +108,12 @@ class TestFiles:
         source = opened(PREPARATION._replace(resize_filter=ResizeFilter.box))
         np.testing.assert_array_equal(source.rows[-1], expected)
 
-    def test_links_hidden_files_and_other_suffixes_are_passed_over(
-        self, tmp_path: Path, folder: Path, opened: Callable[..., Source]
+    def test_content_decides_and_what_is_passed_over_is_counted(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         outside = write_images(tmp_path / "outside", 2, seed=1)
         (folder / "link.png").symlink_to(outside[0])
@@ -117,9 +121,71 @@ class TestFiles:
         (folder / "loop").symlink_to(folder)
         (folder / "broken.png").symlink_to(folder / "nowhere.png")
         write_images(folder / ".hidden", 1)
-        for name in (".hidden.png", "sources.json", "notes.txt", "image.png.part", "image"):
+        images = ["a", "b.jpg_large", "c.JFIF", "d.png.part", "e.HEIC"]
+        for name in (".hidden.png", "._f.png", "Thumbs.db", "__MACOSX", *images):
             shutil.copy(outside[0], folder / name)
-        assert opened().paths == [f"{number:03d}.png" for number in range(6)]
+        (folder / "photo").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+        (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(200))
+        (folder / "notes.txt").write_text("no image")
+        for record in ("source.json", "manifest.parquet"):  # of this project
+            (folder / record).write_text("{}")
+        with caplog.at_level("INFO"):
+            source = opened()
+        assert source.paths == [*(f"{number:03d}.png" for number in range(6)), *images]
+        (said,) = (message for message in caplog.messages if "passed over" in message)
+        assert said.startswith("faces: 12 files passed over: 4 links, ")
+        for count in (
+            "2 hidden files", "3 macOS or Windows system files", "1 HEIC", "1 video", "1 other file"
+        ):  # fmt: skip
+            assert count in said
+
+    @pytest.mark.parametrize(
+        ("real", "generated"),
+        [
+            ("0_real", "1_fake"),
+            ("real", "fake"),
+            ("REAL", "FAKE"),
+            ("nature", "ai"),
+            ("original", "manipulated"),
+            ("val/nature", "val/ai"),
+            ("car/0_real", "horse/1_fake"),
+            ("real_train", "fake_test"),
+        ],
+    )
+    def test_folders_of_both_classes_are_refused_by_their_names(
+        self, folder: Path, opened: Callable[..., Source], real: str, generated: str
+    ) -> None:
+        write_images(folder / generated, 2, seed=1)
+        assert len(opened()) == 8
+        write_images(folder / real, 2, seed=2)
+        with pytest.raises(UserError) as caught:
+            opened()
+        assert caught.value.key == str(folder)
+        for class_ in (real, generated):
+            assert f"dataset.folders.faces={folder}/{class_} " in str(caught.value)
+            assert f"--only {class_.rpartition('/')[2]}" in str(caught.value)
+
+    @pytest.mark.parametrize("names", [("real", "real_madrid"), ("fake", "smile"), ("1", "0")])
+    def test_other_folders_are_not(
+        self, folder: Path, opened: Callable[..., Source], names: tuple[str, str]
+    ) -> None:
+        for seed, name in enumerate(names):
+            write_images(folder / name, 2, seed + 1)
+        assert len(opened()) == 10
+
+    @pytest.mark.parametrize("inner", ["", "within", "link"])
+    def test_one_folder_for_two_sources_is_refused(
+        self, tmp_path: Path, folder: Path, inner: str
+    ) -> None:
+        write_images(folder / "within", 2, seed=1)
+        (tmp_path / "link").symlink_to(folder)
+        other = tmp_path / "link" if inner == "link" else folder / inner
+        folders = {"real": folder, "pggan": other}
+        with pytest.raises(UserError) as caught:
+            sources.open_sources(folders, PREPARATION, tmp_path / "cache")
+        assert caught.value.key in folders
+        assert "real" in str(caught.value)
+        assert "pggan" in str(caught.value)
 
     @pytest.mark.parametrize("text", ["{", '{"made_from": {"000.png": 3}}', '{"made_from": [1]}'])
     def test_a_broken_record_of_originals_is_named(
@@ -204,7 +270,7 @@ class TestFiles:
         empty.mkdir()
         if content is not None:
             (empty / content).write_bytes(b"")
-        message = f"folder {re.escape(str(empty))} of the source dcgan has no .jpg"
+        message = f"folder {re.escape(str(empty))} of the source dcgan has no JPEG"
         with pytest.raises(UserError, match=message):
             open_source("dcgan", empty, PREPARATION, tmp_path / "cache")
 
@@ -422,6 +488,25 @@ class TestCache:
         _is_right(opened(), folder)
         assert len(decodes) == 6
 
+    @pytest.mark.parametrize("row", [0, 77, 149])
+    def test_one_changed_byte_of_any_row_is_found(
+        self,
+        tmp_path: Path,
+        folder: Path,
+        opened: Callable[..., Source],
+        decodes: list[str],
+        row: int,
+    ) -> None:
+        write_images(folder, 150)
+        opened()
+        (cache,) = _caches(tmp_path)
+        content = bytearray((cache / "rows.bin").read_bytes())
+        content[row * SIZE * SIZE * 3 + 5] ^= 1
+        (cache / "rows.bin").write_bytes(content)
+        decodes.clear()
+        _is_right(opened(), folder)
+        assert len(decodes) == 150
+
     @pytest.mark.parametrize("columns", [["path"], ["path", "digest", "rejected"]])
     def test_a_manifest_of_other_columns_is_built_anew(
         self, tmp_path: Path, folder: Path, opened: Callable[..., Source], columns: list[str]
@@ -443,6 +528,97 @@ class TestCache:
         (cache.with_name("0" * 24)).mkdir()
         _is_right(opened(), folder)
         assert _caches(tmp_path) == [cache]
+
+
+class TestNeeded:
+    """Of 30 files, of which 002, 003 and 028 are no images."""
+
+    @pytest.fixture
+    def paths(self, folder: Path) -> list[Path]:
+        """The 27 images."""
+        paths = write_images(folder, 30)
+        for number in (2, 3, 28):
+            paths[number].write_bytes(b"no image")
+        return [path for number, path in enumerate(paths) if number not in (2, 3, 28)]
+
+    @pytest.fixture
+    def needing(self, tmp_path: Path, folder: Path) -> Callable[[int, int], Source]:
+        """Open the folder; takes the numbers of first and last images."""
+
+        def open_(first: int, last: int) -> Source:
+            needed = Needed(first, last)
+            return open_source("faces", folder, LENIENT, tmp_path / "cache", needed)
+
+        return open_
+
+    @pytest.mark.parametrize(
+        ("first", "last", "decoded"),
+        [(2, 3, 2 + 4), (3, 0, 5), (0, 1, 1), (0, 2, 3), (5, 5, 7 + 6), (20, 6, 22 + 7)],
+    )
+    def test_only_those_are_decoded(
+        self,
+        paths: list[Path],
+        needing: Callable[[int, int], Source],
+        decodes: list[str],
+        first: int,
+        last: int,
+        decoded: int,
+    ) -> None:
+        for _ in range(2):  # built, and from the cache
+            source = needing(first, last)
+            expected = paths[:first] + paths[len(paths) - last :]
+            assert source.paths == [path.name for path in expected]
+            np.testing.assert_array_equal(source.rows, _pixels(expected))
+            assert source.files == 30
+            assert len(decodes) == len(source) + len(source.rejected) == decoded
+
+    @pytest.mark.parametrize(("first", "last"), [(30, 0), (0, 30), (26, 2), (27, 27), (15, 15)])
+    def test_of_too_few_there_are_all(
+        self,
+        paths: list[Path],
+        needing: Callable[[int, int], Source],
+        decodes: list[str],
+        first: int,
+        last: int,
+    ) -> None:
+        source = needing(first, last)
+        assert source.paths == [path.name for path in paths]
+        np.testing.assert_array_equal(source.rows, _pixels(paths))
+        assert len(decodes) == 30
+
+    @pytest.mark.usefixtures("paths")
+    def test_less_is_there_already_and_more_is_added_to_it(
+        self, tmp_path: Path, needing: Callable[[int, int], Source], decodes: list[str]
+    ) -> None:
+        needing(4, 2)
+        decodes.clear()
+        assert len(needing(0, 2)) == len(needing(1, 1)) == 6
+        assert decodes == []
+        assert len(needing(1, 5)) == 9  # the first four, too: they are needed by others
+        assert len(_caches(tmp_path)) == 1
+        decodes.clear()
+        assert len(needing(4, 2)) == 9
+        assert decodes == []
+        assert len(needing(28, 1)) == 27
+        decodes.clear()
+        assert len(needing(30, 30)) == 27
+        assert decodes == []
+
+    @pytest.mark.usefixtures("paths")
+    def test_where_images_were_made_from_others_all_are_opened(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        write_images(tmp_path / "made", 3, seed=1)
+        folders = {"faces": folder, "made": tmp_path / "made"}
+
+        def counts() -> list[int]:
+            needed = dict.fromkeys(folders, Needed(1, 1))
+            opened = sources.open_sources(folders, LENIENT, tmp_path / "cache", needed)
+            return [len(source) for source in opened]
+
+        assert counts() == [2, 2]
+        (tmp_path / "made" / "source.json").write_text('{"made_from": {"0.png": {"sha256": "a"}}}')
+        assert counts() == [27, 3]
 
 
 @contextmanager

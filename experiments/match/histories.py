@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="of photographs")
     folder = parser.parse_args().folder
-    files = np.array([file.path for file in list_images(folder)])
+    files = np.array([file.path for file in list_images(folder).images])
     chosen = np.random.default_rng(0).permutation(files)[:IMAGES]
     images = [decode(folder / path, SIDE).pixels for path in chosen]
     plain, changed = images[::2], images[1::2]

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forensics.data.demo.build import build_demo
 from forensics.data.settings import DatasetSettings
-from forensics.data.sources import Preparation, Source, open_source, rows_hash
-from forensics.data.splits import Part, Split, split_sources
+from forensics.data.sources import Preparation, Source, open_sources, rows_hash
+from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
@@ -204,10 +204,8 @@ class FaceData(pl.LightningDataModule):
             settings.max_rejected_share,
             settings.match,
         )
-        self.sources = [
-            open_source(name, settings.folder(name), preparation, self._cache_dir)
-            for name in settings.names
-        ]
+        folders = {name: settings.folder(name) for name in settings.names}
+        self.sources = open_sources(folders, preparation, self._cache_dir, needed_images(settings))
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:
             raise UserError(

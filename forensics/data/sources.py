@@ -2,7 +2,9 @@
 
 The rows of a source are one file, ``(count, size, size, 3)`` uint8, that is mapped into memory,
 beside a manifest of its files in parquet. They are rebuilt whenever a file of the folder, a
-setting or the decode policy changes.
+setting or the decode policy changes. Only the first and last images of a folder that a run needs
+are decoded. Every row is compared with its digest when a source is opened, at about 0.1 ms a row of
+128x128 pixels and core.
 """
 
 import hashlib
@@ -11,7 +13,8 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -23,12 +26,13 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from forensics.compute import in_order
+from forensics.data.ingest.classes import refuse_both_classes
 from forensics.errors import UserError
 from forensics.files import staged
 from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
 from forensics.images.geometry import Match, ResizeFilter, matched, to_square
-from forensics.images.listing import ImageFile, as_text, list_images, read_origins
+from forensics.images.listing import ImageFile, as_text, counted, list_images, read_origins
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
-_CHECKED_ROWS = 32
+_CHECKED_AT_ONCE = 64
 _AT_ONCE = 256
 
 
@@ -58,23 +62,44 @@ class Preparation(NamedTuple):
     match: Match = Match.none
 
 
+class Needed(NamedTuple):
+    """Numbers of usable images that a run needs of a folder.
+
+    Attributes:
+        first: the first ones, in the order of relative paths.
+        last: the last ones.
+    """
+
+    first: int
+    last: int
+
+
 class Source:
     """The prepared images of one folder, in the order of their relative paths.
 
+    Of a folder of which a run needs only the first and last images, it may have only those.
+
     Attributes:
         name: the source's name.
+        files: number of image files in its folder, of which it may have only some.
         paths: relative paths of the accepted files, one per row.
         digests: 16-byte hashes of the rows' pixels; equal rows have equal digests.
         hashes: ``(n,)`` by `forensics.images.duplicates.perceptual_hashes`.
         sha256: sha256 of each file, in hexadecimal, one per row.
         originals: sha256 of the file that each image was made from, None where unknown; None if
             it is unknown for the entire source.
+        manifest: table of its files.
         rejected: relative path and reason of each rejected file.
         flagged: relative path and irregularity of each accepted file that has one.
     """
 
     def __init__(
-        self, name: str, cache: Path, image_size: int, made_from: Mapping[str, str] | None = None
+        self,
+        name: str,
+        cache: Path,
+        image_size: int,
+        files: int,
+        made_from: Mapping[str, str] | None = None,
     ) -> None:
         """Map rows that `open_source` has built.
 
@@ -82,15 +107,18 @@ class Source:
             name: the source's name.
             cache: folder of its rows.
             image_size: height and width of the rows.
+            files: number of image files in its folder.
             made_from: sha256 of the file that an image was made from, by the image's relative path.
 
         Raises:
             _CorruptCache: if the cache is corrupt.
         """
-        self.name = name
+        self.name, self.files = name, files
         try:
-            manifest = pq.read_table(cache / _MANIFEST)
+            with (cache / _MANIFEST).open("rb") as file:  # paths may be no UTF-8
+                manifest = pq.read_table(file)
             accepted = manifest.filter(pc.is_valid(manifest["digest"]))
+            self.manifest = cache / _MANIFEST
             self.paths = cast(list[str], accepted["path"].to_pylist())
             self.digests = cast(list[bytes], accepted["digest"].to_pylist())
             self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
@@ -104,13 +132,19 @@ class Source:
             self.originals = made_from and [made_from.get(path) for path in self.paths]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _CorruptCache(str(error)) from error
-        # A few rows reveal a truncated or zeroed file; reading all would take as long as training.
-        for row in np.linspace(0, len(self) - 1, min(len(self), _CHECKED_ROWS)).astype(int):
-            if _digest(self.rows[row]) != self.digests[row]:
-                raise _CorruptCache(f"row {row} does not match its digest")
+        starts = range(0, len(self), _CHECKED_AT_ONCE)
+        for damaged in in_order(self._first_damaged, starts, _AT_ONCE):
+            if damaged is not None:
+                raise _CorruptCache(f"row {damaged} does not match its digest")
+        self.forget_pages()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def _first_damaged(self, start: int) -> int | None:
+        """The first of the rows from ``start`` on that does not match its digest."""
+        rows = range(start, min(start + _CHECKED_AT_ONCE, len(self)))
+        return next((r for r in rows if _digest(self.rows[r]) != self.digests[r]), None)
 
     def forget_pages(self) -> None:
         """Release the mapped pages, so that resident memory does not grow with the rows read.
@@ -125,7 +159,50 @@ class _CorruptCache(Exception):
     """The cache's content differs from what was written."""
 
 
-def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Path) -> Source:
+def open_sources(
+    folders: Mapping[str, Path],
+    preparation: Preparation,
+    cache_dir: Path,
+    needed: Mapping[str, Needed] | None = None,
+) -> list[Source]:
+    """Open sources that are used together, in their order.
+
+    Args:
+        folders: folder by name of the source.
+        preparation: as in `open_source`.
+        cache_dir: as in `open_source`.
+        needed: images needed of each source; all if None, and wherever images were made from
+            others, whose originals can be any.
+
+    Raises:
+        UserError: as `open_source`, and if one folder is, or lies in, that of another source.
+    """
+    resolved = {name: folder.resolve() for name, folder in folders.items()}
+    for name, inner in resolved.items():
+        for other, outer in resolved.items():
+            if name != other and inner.is_relative_to(outer):
+                place = "the folder" if inner == outer else "inside the folder"
+                raise UserError(
+                    f"The folder {as_text(str(folders[name]))} of the source {name} is {place} of "
+                    f"the source {other}: give each source images of its own.",
+                    key=name,
+                )
+    if any(read_origins(folder) is not None for folder in folders.values()):
+        needed = None
+    needs = dict(needed or {})
+    return [
+        open_source(name, folder, preparation, cache_dir, needs.get(name))
+        for name, folder in folders.items()
+    ]
+
+
+def open_source(
+    name: str,
+    folder: Path,
+    preparation: Preparation,
+    cache_dir: Path,
+    needed: Needed | None = None,
+) -> Source:
     """Open the rows of a folder, building them first if they are missing or out of date.
 
     If several processes need the same rows, one builds them and the others wait.
@@ -135,61 +212,81 @@ def open_source(name: str, folder: Path, preparation: Preparation, cache_dir: Pa
         folder: folder of its images.
         preparation: settings of the conversion into rows.
         cache_dir: folder of prepared images; created if missing.
+        needed: images that the source has at least, if the folder has so many; all if None.
 
     Raises:
-        UserError: if the folder is missing or has no image, if more files than allowed are
-            rejected, or if the cache cannot be written.
+        UserError: if the folder is missing, has no image or those of both classes, if more files
+            than allowed are rejected, or if the cache cannot be written.
     """
+    place = as_text(str(folder))
+    remedy = (
+        f"put images there, or correct dataset.root (train.py also takes "
+        f"+dataset.folders.{name}=FOLDER)"
+    )
     if not folder.is_dir():
-        raise UserError(
-            f"There is no folder {folder} for the source {name}: put images there, or correct "
-            f"dataset.root (train.py also takes +dataset.folders.{name}=FOLDER)."
-        )
-    files = list_images(folder)
+        raise UserError(f"There is no folder {place} for the source {name}: {remedy}.", key=name)
+    files, passed_over = list_images(folder)
+    if passed_over:
+        log.info("%s: %s", name, counted(passed_over))
     if not files:
+        reasons = f" ({counted(passed_over)})" if passed_over else ""
         raise UserError(
-            f"The folder {folder} of the source {name} has no .jpg, .png or .webp file "
-            f"(links are not followed): put images there, or correct dataset.root (train.py also "
-            f"takes +dataset.folders.{name}=FOLDER)."
+            f"The folder {place} of the source {name} has no JPEG, PNG or WebP file{reasons}: "
+            f"{remedy}.",
+            key=name,
         )
+    folders = {file.path.rpartition("/")[0] for file in files}
+    refuse_both_classes(
+        folder,
+        folders,
+        lambda path, class_: (
+            f"+dataset.folders.{name}={place}/{path} (or many such folders: forensics prepare "
+            f"{name} {place} --only {class_})"
+        ),
+    )
     size, filter_, min_side, _, match = preparation
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
-    place = _hash(f"{folder.resolve()}|{policy}".encode())[:12]
+    home = cache_dir / f"{name}-{_hash(as_text(f'{folder.resolve()}|{policy}').encode())[:12]}"
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
     made_from = read_origins(folder)
-    home = cache_dir / f"{name}-{place}"
-    cache = home / content
+    needed = _within(needed or Needed(len(files), 0), len(files))
     try:
-        source = _open(name, cache, size, made_from)
+        source = _open(name, home, content, needed, size, len(files), made_from)
         if source is None:
             home.mkdir(parents=True, exist_ok=True)
             with _locked(home / "lock", name):
-                source = _open(name, cache, size, made_from)
+                source = _open(name, home, content, needed, size, len(files), made_from)
                 if source is None:
-                    for outdated in home.iterdir():
-                        if outdated.is_dir():
-                            shutil.rmtree(outdated)
+                    cached = [*_cached(home, content), needed]
+                    needed = _within(Needed(*map(max, zip(*cached, strict=True))), len(files))
+                    cache = home / f"{content}-{needed.first}-{needed.last}"
                     with staged(cache) as unfinished:
-                        _build(folder, files, preparation, unfinished, f"prepare {name}")
-                    source = Source(name, cache, size, made_from)
+                        label = f"prepare {name}"
+                        _build(folder, files, preparation, needed, unfinished, label)
+                    for outdated in home.iterdir():
+                        if outdated.is_dir() and outdated != cache:
+                            shutil.rmtree(outdated)
+                    source = Source(name, cache, size, len(files), made_from)
     except OSError as error:
         raise UserError(
-            f"Cannot store the prepared images of {name} in {home} ({error.strerror or error}): "
-            "free disk space or name another folder with cache_dir=FOLDER."
+            f"Cannot store the prepared images of {name} in {as_text(str(home))} "
+            f"({error.strerror or error}): free disk space or name another folder with "
+            "cache_dir=FOLDER."
         ) from error
-    share = len(source.rejected) / len(files)
-    if share > preparation.max_rejected_share:
+    read = len(source) + len(source.rejected)
+    if len(source.rejected) / read > preparation.max_rejected_share:
         path, reason = source.rejected[0]
         raise UserError(
-            f"{len(source.rejected)} of the {len(files)} files in {folder} cannot be used, the "
-            f"first {path!r} ({reason}): fix or remove those listed in {cache / _MANIFEST}, or "
-            f"allow more with dataset.max_rejected_share."
+            f"{len(source.rejected)} of the {read} files in {place} cannot be used, the first "
+            f"{path!r} ({reason}): fix or remove those listed in {source.manifest}, or allow more "
+            "with dataset.max_rejected_share.",
+            key="dataset.max_rejected_share",
         )
     if source.rejected:
         log.warning(
             "%s: %d of %d files left out, the first %r (%s); all are listed in %s",
-            name, len(source.rejected), len(files), *source.rejected[0], cache / _MANIFEST,
+            name, len(source.rejected), read, *source.rejected[0], source.manifest,
         )  # fmt: skip
     return source
 
@@ -229,17 +326,37 @@ def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.
     return pairs, np.split(groups(len(digests), pairs), starts[1:-1])
 
 
+def _within(needed: Needed, count: int) -> Needed:
+    """The same need of a folder with ``count`` files; of all of them, it is both times all."""
+    return Needed(count, count) if needed.first + needed.last >= count else needed
+
+
+def _cached(home: Path, content: str) -> Iterator[Needed]:
+    """What the complete caches of the same files and settings have."""
+    for cache in home.glob(f"{content}-*-*"):
+        first, last = cache.name.split("-")[1:]
+        yield Needed(int(first), int(last))
+
+
 def _open(
-    name: str, cache: Path, image_size: int, made_from: Mapping[str, str] | None
+    name: str,
+    home: Path,
+    content: str,
+    needed: Needed,
+    image_size: int,
+    files: int,
+    made_from: Mapping[str, str] | None,
 ) -> Source | None:
-    """The source if its cache is complete, None if it has to be built."""
-    if not cache.is_dir():
-        return None
-    try:
-        return Source(name, cache, image_size, made_from)
-    except _CorruptCache as error:
-        log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
-        return None
+    """The source if there is a cache of what is needed, None if it has to be built."""
+    for first, last in _cached(home, content):
+        cache = home / f"{content}-{first}-{last}"
+        if first < needed.first or last < needed.last:
+            continue
+        try:
+            return Source(name, cache, image_size, files, made_from)
+        except _CorruptCache as error:
+            log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
+    return None
 
 
 class _locked:
@@ -260,9 +377,14 @@ class _locked:
 
 
 def _build(
-    folder: Path, files: list[ImageFile], preparation: Preparation, unfinished: Path, label: str
+    folder: Path,
+    files: list[ImageFile],
+    preparation: Preparation,
+    needed: Needed,
+    unfinished: Path,
+    label: str,
 ) -> None:
-    """Decode and resize the files into the folder ``unfinished``."""
+    """Decode and resize the needed files into the folder ``unfinished``."""
 
     def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
         if as_text(file.path) != file.path:
@@ -279,30 +401,59 @@ def _build(
         square = to_square(image, preparation.image_size, preparation.resize_filter)
         return matched(square, preparation.match, preparation.resize_filter), flag
 
-    table: dict[str, list[object]] = {field.name: [] for field in _MANIFEST_FIELDS}
-    with (unfinished / _ROWS).open("wb") as out, Progress(label, len(files)) as progress:
-        for file, (row, note) in zip(files, in_order(prepare, files, _AT_ONCE), strict=True):
-            if row is not None:
-                out.write(row.tobytes())
-            accepted = row is not None
-            table["path"].append(as_text(file.path))
-            table["bytes"].append(file.bytes)
-            table["mtime_ns"].append(file.mtime_ns)
-            table["digest"].append(None if row is None else _digest(row))
-            table["sha256"].append(None if row is None else sha256_of(folder / file.path))
-            table["hash"].append(None if row is None else perceptual_hashes(row[None])[0])
-            table["rejected"].append(None if accepted else note)
-            table["flag"].append(note if accepted and note else None)
-            progress.advance()
+    manifest: list[dict[str, Any]] = []
+    total = min(needed.first + needed.last, len(files))
+    with (unfinished / _ROWS).open("wb") as out, Progress(label, total) as progress:
+
+        def add(files: Iterator[ImageFile], count: int) -> int:
+            """Write the next usable files; returns how many there were, ``count`` at most."""
+            added = 0
+            while added < count and (some := list(islice(files, count - added))):
+                for file, (row, note) in zip(some, in_order(prepare, some, _AT_ONCE), strict=True):
+                    entry = {"path": as_text(file.path), "bytes": file.bytes}
+                    entry["mtime_ns"] = file.mtime_ns
+                    if row is None:
+                        entry["rejected"] = note
+                    else:
+                        out.write(row.tobytes())
+                        entry["digest"] = _digest(row)
+                        entry["sha256"] = sha256_of(folder / file.path)
+                        entry["hash"] = perceptual_hashes(row[None])[0]
+                        entry["flag"] = note or None
+                        added += 1
+                    manifest.append(entry)
+                    progress.advance()
+            return added
+
+        first = add(iter(files), needed.first)
+        rest = files[len(manifest) :]
+        start = len(manifest)
+        last = add(reversed(rest), needed.last)
+        manifest[start:] = reversed(manifest[start:])
         _to_disk(out)
-    if not any(table["digest"]):
+    if not first + last:
         raise UserError(
-            f"None of the {len(files)} files in {folder} can be used, the first is "
-            f"{files[0].path!r} ({table['rejected'][0]}): put JPEG, PNG or WebP images there."
+            f"None of the {len(files)} files in {as_text(str(folder))} can be used, the first is "
+            f"{manifest[0]['path']!r} ({manifest[0]['rejected']}): put JPEG, PNG or WebP images "
+            "there."
         )
+    _reverse_last(unfinished / _ROWS, first + last, last)
     with (unfinished / _MANIFEST).open("wb") as out:
-        pq.write_table(pa.table(table, schema=pa.schema(_MANIFEST_FIELDS)), out)
+        pq.write_table(pa.Table.from_pylist(manifest, pa.schema(_MANIFEST_FIELDS)), out)
         _to_disk(out)
+
+
+def _reverse_last(path: Path, count: int, last: int) -> None:
+    """Reverse the order of the last of the rows of a file, in place."""
+    if not last:
+        return
+    with path.open("r+b") as file:
+        stored = np.memmap(file, np.uint8, "r+")
+        rows = stored.reshape(count, -1)[count - last :]
+        for row in range(last // 2):
+            rows[[row, last - 1 - row]] = rows[[last - 1 - row, row]]
+        stored.flush()
+        _to_disk(file)
 
 
 def sha256_of(path: Path) -> str:

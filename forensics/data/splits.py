@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.data.settings import DatasetSettings
-from forensics.data.sources import Source, repetitions
+from forensics.data.sources import Needed, Source, repetitions
 from forensics.errors import UserError
 
 
@@ -70,6 +70,18 @@ class Split(NamedTuple):
     pairs: NDArray[np.int64]
     dropped: dict[str, int]
     notes: list[str]
+
+
+def needed_images(settings: DatasetSettings) -> dict[str, Needed]:
+    """The images of each source that can be in a part of the split."""
+    fitted = {*settings.real, *settings.train_on, *settings.validate_on}
+    return {
+        name: Needed(
+            settings.train_count if name in fitted else 0,
+            0 if name in settings.validate_on else settings.test_count,
+        )
+        for name in settings.names
+    }
 
 
 def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -> Split:
@@ -184,7 +196,8 @@ def _notes(
         wanted["train or validate"] = (fitted, shares.get(name, 0))
         short = [f"{n} {use} instead of {all_}" for use, (n, all_) in wanted.items() if n < all_]
         if short:
-            notes.append(f"{name} has {len(source)} images: {', '.join(short)}.")
+            usable = source.files - len(source.rejected)
+            notes.append(f"{name} has {usable} images: {', '.join(short)}.")
         if dropped.get(name):
             others = "made from images not in training or validation, or " if made else ""
             notes.append(

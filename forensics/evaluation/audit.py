@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.data.datamodule import FaceData
-from forensics.data.sources import Preparation, Source, open_source, repetitions
+from forensics.data.sources import Preparation, Source, open_sources, repetitions
 from forensics.errors import UserError
 from forensics.evaluation.shortcuts import PROBES, separability
 from forensics.generators.collapse import Images, Undefined
@@ -129,15 +129,16 @@ def audit_folders(
         UserError: if a source is named twice or its folder is missing or unusable.
     """
     names = [*real, *generated]
-    found = []
-    for name in names:
-        folder = root / name
+    folders = {name: root / name for name in names}
+    for name, folder in folders.items():
         if names.count(name) > 1 or Path(name).name != name or not folder.is_dir():
             raise UserError(
                 f"{name!r} cannot be audited: name each folder below {root} once, with --real or "
                 "--generated."
             )
-        source = open_source(name, folder, PREPARATION, cache_dir)
+    found = []
+    for source in open_sources(folders, PREPARATION, cache_dir):
+        name, folder = source.name, folders[source.name]
         tested = min(PAPER_COUNT, len(source) // 2)
         everything = np.arange(len(source))
         found.append(

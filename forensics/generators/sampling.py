@@ -118,7 +118,7 @@ def _claim(folder: Path, card: Mapping[str, Any]) -> None:
                 key=str(folder),
             )
         return
-    if next(iter(list_images(folder)), None) is not None:
+    if list_images(folder).images:
         raise UserError(
             f"{folder} holds images that were not made here: choose another folder with "
             "source=NAME."

@@ -1,7 +1,14 @@
-"""Image files below a folder, in a stable order, and their recorded provenance."""
+"""Image files below a folder, in a stable order, what is passed over, and recorded provenance.
+
+Content decides what is an image, not the suffix. Links are not followed, because they can lead
+outside the folder, in circles, or to an image that is listed anyway; only the folder itself may be
+one. Hidden files and what macOS and Windows leave behind are no images. All of these are counted.
+"""
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +19,36 @@ from forensics.images.decode import SUFFIXES
 PROVENANCE = "source.json"
 """The file with the provenance of images made by this project."""
 
+MANIFEST = "manifest.parquet"
+"""The file with the provenance of images prepared by this project."""
+
+LINK = "link"
+SPECIAL = "special file"
+HIDDEN = "hidden file"
+LEFTOVER = "macOS or Windows system file"
+UNREADABLE = "unreadable file"
+OTHER = "other file"
+
+_LEFTOVERS = frozenset(
+    {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+    | {"$recycle.bin", "system volume information"}
+)
+_IMAGES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+_OTHERS = {
+    "HEIC": rb"....ftyp(hei|hev|mif1|msf1)",
+    "AVIF": rb"....ftypavi[fs]",
+    "video": rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3",
+    "GIF": rb"GIF8",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "BMP": rb"BM",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  ",
+    "archive": rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|.{257}ustar",
+    "parquet file": rb"PAR1",
+    "Git LFS pointer": rb"version https://git-lfs",
+}
+_START_BYTES = 262
+
 
 class ImageFile(NamedTuple):
     """Path, size and modification time of a source's file, to detect changes."""
@@ -21,28 +58,107 @@ class ImageFile(NamedTuple):
     mtime_ns: int
 
 
-def list_images(folder: Path) -> list[ImageFile]:
-    """List the image files below a folder, sorted by relative path.
+class Listing(NamedTuple):
+    """The files below a folder.
 
-    Hidden files, files without a suffix of `SUFFIXES`, links, which could lead outside the folder,
-    and pipes and devices, which could be endless, are skipped.
-
-    Raises:
-        OSError: if the folder cannot be read.
+    Attributes:
+        images: the image files, sorted by relative path.
+        passed_over: number of all other files and links by reason.
     """
 
-    def walk(folder: str, prefix: str) -> Iterator[ImageFile]:
+    images: list[ImageFile]
+    passed_over: Counter[str]
+
+
+class Entry(NamedTuple):
+    """A file or link below a folder.
+
+    Attributes:
+        path: its path relative to the folder.
+        reason: the reason to pass it over without opening it, or "".
+        found: the directory entry.
+    """
+
+    path: str
+    reason: str
+    found: os.DirEntry[str]
+
+
+def walk(folder: Path) -> Iterator[Entry]:
+    """Find the files and links below a folder, in any order.
+
+    Hidden folders, those left by macOS or Windows, and linked folders are one entry each.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+
+    def below(folder: str, prefix: str) -> Iterator[Entry]:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.is_symlink():
-                    continue
-                if entry.is_dir():
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
-                elif entry.is_file() and f".{entry.name.rpartition('.')[2].lower()}" in SUFFIXES:
-                    stat = entry.stat()
-                    yield ImageFile(prefix + entry.name, stat.st_size, stat.st_mtime_ns)
+                path = prefix + entry.name
+                if reason := unwanted(entry.name):
+                    yield Entry(path, reason, entry)
+                elif entry.is_symlink():
+                    yield Entry(path, LINK, entry)
+                elif entry.is_dir():
+                    yield from below(entry.path, f"{path}/")
+                else:
+                    yield Entry(path, "" if entry.is_file() else SPECIAL, entry)
 
-    return sorted(walk(str(folder), ""))
+    return below(str(folder), "")
+
+
+def list_images(folder: Path) -> Listing:
+    """List the image files below a folder.
+
+    A file with a suffix of `SUFFIXES` is listed unread, to be decoded or rejected with a reason;
+    any other is listed if it begins as a JPEG, PNG or WebP file does.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+    images, passed_over = [], Counter[str]()
+    for path, reason, entry in walk(folder):
+        if not reason and f".{path.rpartition('.')[2].lower()}" not in SUFFIXES:
+            reason = _kind(entry.path)
+        if reason:
+            passed_over[reason] += path not in (PROVENANCE, MANIFEST)
+        else:
+            stat = entry.stat()
+            images.append(ImageFile(path, stat.st_size, stat.st_mtime_ns))
+    return Listing(sorted(images), +passed_over)
+
+
+def _kind(path: str) -> str:
+    """What a file is, by its first bytes; "" for JPEG, PNG and WebP."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_START_BYTES)
+    except PermissionError:
+        return UNREADABLE
+    if _IMAGES.match(start):
+        return ""
+    found = (name for name, mark in _OTHERS.items() if re.match(mark, start, re.DOTALL))
+    return next(found, OTHER)
+
+
+def unwanted(name: str) -> str:
+    """Reason to pass over a file or folder by its name, `HIDDEN` or `LEFTOVER`, or ""."""
+    if name.lower() in _LEFTOVERS or name.startswith("._"):
+        return LEFTOVER
+    return HIDDEN if name.startswith(".") else ""
+
+
+def counted(passed_over: Counter[str]) -> str:
+    """Passed-over files as text: «3 files passed over: 2 links, 1 HEIC»."""
+
+    def some(count: int, what: str) -> str:
+        # Formats, such as HEIC, have no plural.
+        return f"{count} {what}{'s' if count != 1 and what[-1].islower() else ''}"
+
+    reasons = ", ".join(some(count, reason) for reason, count in passed_over.most_common())
+    return f"{some(passed_over.total(), 'file')} passed over: {reasons}"
 
 
 def as_text(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forensics.evaluation.audit import Audited
-from forensics.files import atomic, write_json
+from forensics.files import atomic, csv_cell, write_json
 from forensics.images.spectra import mean_log_power
 from forensics.reports.figures import spectra
 
@@ -38,7 +38,7 @@ def write_audit(
     table.writerow(["group", "source", "path"])
     table.writerows(
         sorted(
-            (int(group), audited.source.name, audited.source.paths[row])
+            (int(group), csv_cell(audited.source.name), csv_cell(audited.source.paths[row]))
             for audited, of_source in zip(sources, groups, strict=True)
             for row, group in enumerate(of_source)
             if members[group] > 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from forensics.evaluation.metrics import AT_THRESHOLD
 from forensics.evaluation.seeds import METRICS, MIN_SEEDS, PairScores, difference, holm, over_seeds
+from forensics.files import csv_cell
 from forensics.reports.run import UNKNOWN, Run, in_order
 from forensics.reports.study import Study, pair_of
 from forensics.reports.variants import Variant, training_set
@@ -231,7 +232,8 @@ def as_csv(rows: Rows) -> str:
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        {k: f"{v:.6g}" if isinstance(v, float) else csv_cell(v) for k, v in row.items()}
+        for row in rows
     )
     return file.getvalue()
 

@@ -5,18 +5,20 @@ parts become the table. An interrupted run resumes after its last part. A part i
 explanations of its images, so that the explanations of an existing part are complete, too.
 """
 
+import codecs
 import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +27,12 @@ from numpy.typing import NDArray
 
 from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL
 from forensics.errors import UserError
-from forensics.files import Record, atomic, remove_unfinished
-from forensics.images.listing import as_text, list_images
+from forensics.files import Record, atomic, csv_cell, remove_unfinished
+from forensics.images.listing import HIDDEN, LEFTOVER, LINK, SPECIAL, as_text, counted, walk
 from forensics.images.spectra import profiles
 from forensics.progress import Progress
 from forensics.scoring.explanation import check_explainable, explanation
-from forensics.scoring.predictor import Prediction, Predictor, Verdict, limits
+from forensics.scoring.predictor import Prediction, Predictor, Scored, Verdict, limits
 from forensics.scoring.scorer import BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -53,42 +55,74 @@ _FIELDS: list["pa.Field[Any]"] = [
 _SCHEMA = pa.schema(_FIELDS)
 _RECORD = "begun.json"
 _STEM_LENGTH = 80
+_NOT_OPENED = {
+    LINK: "a link, which is followed only if named itself",
+    SPECIAL: "a pipe or device, not a file",
+}
 
 
-def gather(inputs: Iterable[str], lists: Iterable[str]) -> list[str]:
+class Gathered(NamedTuple):
+    """The files to score.
+
+    Attributes:
+        paths: every file that was given, listed or found.
+        refused: reason by path of those that are not opened: links, pipes and devices in folders.
+        passed_over: number of hidden and system files in folders, by reason.
+    """
+
+    paths: list[str]
+    refused: dict[str, str]
+    passed_over: Counter[str]
+
+
+def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
     """List the paths of all files to score.
 
     Args:
-        inputs: files; folders, for every image below them except hidden files and links; ``-``
-            for paths on standard input, one per line.
-        lists: text files of paths, one per line.
+        inputs: files; folders, for every file below them, whatever its name, except hidden ones
+            and those of macOS and Windows; ``-`` for paths on standard input. A link is followed
+            if it is named, not if it is found in a folder.
+        lists: text files of paths, one per line or separated by NUL; UTF-8, or UTF-16 with a byte
+            order mark.
 
     Raises:
         UserError: if there is no file.
         OSError: if a folder or a list cannot be read.
     """
-    paths: list[str] = []
+    gathered = Gathered([], {}, Counter())
     for name in inputs:
         folder = Path(name)
         if name == "-":
-            paths += _lines(sys.stdin)
+            gathered.paths.extend(_names(sys.stdin.buffer.read()))
         elif folder.is_dir():
-            paths += [str(folder / file.path) for file in list_images(folder)]
+            for path, reason, _ in sorted(walk(folder)):
+                if reason in (HIDDEN, LEFTOVER):
+                    gathered.passed_over[reason] += 1
+                    continue
+                gathered.paths.append(str(folder / path))
+                if reason:
+                    gathered.refused[str(folder / path)] = _NOT_OPENED[reason]
         else:
-            paths.append(name)
+            gathered.paths.append(name)
     for name in lists:
-        with open(name, encoding="utf-8", errors="surrogateescape") as file:
-            paths += _lines(file)
-    if not paths:
+        gathered.paths.extend(_names(Path(name).read_bytes()))
+    if not gathered.paths:
+        passed_over = f" ({counted(gathered.passed_over)})" if gathered.passed_over else ""
         raise UserError(
-            "There is nothing to score: name files, folders with .jpg, .png or .webp files, "
-            "--list FILE, or - for paths on standard input."
+            f"There is nothing to score{passed_over}: name files, folders with files, --list FILE, "
+            "or - for paths on standard input."
         )
-    return paths
+    return gathered
 
 
-def _lines(file: Iterable[str]) -> list[str]:
-    return [name for line in file if (name := line.rstrip("\r\n"))]
+def _names(content: bytes) -> list[str]:
+    """The paths of a list, which may be of Windows or of ``find -print0``."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    names = text.split("\0") if "\0" in text else [n.rstrip("\r") for n in text.split("\n")]
+    return [name for name in names if name]
 
 
 def predict(
@@ -97,6 +131,9 @@ def predict(
     table: Path,
     *,
     resume: bool,
+    overwrite: bool = False,
+    refused: Mapping[str, str] | None = None,
+    lists: Sequence[str] = (),
     explain: Path | None = None,
     page: Path | None = None,
 ) -> Counter[str]:
@@ -107,6 +144,9 @@ def predict(
         paths: the files; a file that is missing or unreadable gives a row with an error.
         table: the output file: csv, jsonl or parquet by suffix.
         resume: resume after the last part of an interrupted run, if there is one.
+        overwrite: replace an existing table and page, and the parts of an interrupted run.
+        refused: reason by path of files that get an error without being opened.
+        lists: files that ``paths`` were read from, which no output may replace.
         explain: folder for a figure of each readable image, ``000012_NAME.png`` by its row,
             counted from 0; created if missing, must be empty.
         page: a page of thumbnails by verdict, see `forensics.scoring.page`.
@@ -115,19 +155,28 @@ def predict(
         Number of files by verdict, and of ``error``.
 
     Raises:
-        UserError: if the suffix is unknown; if there are parts of an interrupted run without
-            ``resume``, or of other files, another detector or another ``explain``; if ``explain``
+        UserError: if the suffix is unknown; if an output is a folder, an input, or exists without
+            ``overwrite`` or ``resume``; if there are parts of an interrupted run without either,
+            or, to resume, of other files, another detector or another ``explain``; if ``explain``
             is not empty or Captum is missing; if ``page`` is the table.
         KeyboardInterrupt: after an interruption, with the command to resume.
     """
     write = _WRITERS.get(table.suffix.lower())
     if write is None:
-        raise UserError(f"{table} must end in {', '.join(_WRITERS)}, which sets its format.")
+        raise UserError(
+            f"{as_text(str(table))} must end in {', '.join(_WRITERS)}, which sets its format.",
+            key="--output",
+        )
     if page is not None and page.resolve() == table.resolve():
         raise UserError(f"Table and page would both be {table}: give --page another name.")
+    for option, output in (("--output", table), ("--page", page)):
+        if output is not None:
+            _check_output(option, output, [*lists, *paths], replace=overwrite or resume)
     if explain is not None:
         check_explainable(detector.scorer.detector)
     parts = table.with_name(f"{table.name}.parts")
+    if overwrite and not resume:
+        shutil.rmtree(parts, ignore_errors=True)
     _begin(parts, detector, paths, explain, resume)
     try:
         done = 0
@@ -135,7 +184,7 @@ def predict(
             done += 1
         start = done * PART_IMAGES
         with Progress("score", len(paths) - start) as progress:
-            rows = _rows(detector, paths, start, explain, progress)
+            rows = _rows(detector, paths, refused or {}, start, explain, progress)
             while part := list(islice(rows, PART_IMAGES)):
                 with atomic(_part(parts, done)) as file:
                     pq.write_table(pa.Table.from_pylist(part, schema=_SCHEMA), file)
@@ -143,32 +192,66 @@ def predict(
         files = [_part(parts, number) for number in range(done)]
         counts: Counter[str] = Counter()
         for file_ in files:
-            verdicts = pq.read_table(file_, columns=["verdict"])["verdict"].to_pylist()
+            verdicts = _read(file_)["verdict"].to_pylist()
             counts.update(str(verdict or "error") for verdict in verdicts)
         if page is not None:
             _write_page(page, detector, paths, files, counts)
         with atomic(table) as file:
-            write(file, (pq.read_table(file_) for file_ in files))
+            write(file, map(_read, files))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(
-            f"Stopped: the scores so far are kept in {parts}. Repeat the command with --resume."
+            f"Stopped: the scores so far are kept in {as_text(str(parts))}. Repeat the command "
+            "with --resume."
         ) from stop
     shutil.rmtree(parts)
     return counts
 
 
+def _check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bool) -> None:
+    """Refuse an output that would fail at the end or replace a file unasked."""
+    said = as_text(str(path))
+    if path.is_dir():
+        raise UserError(f"{said} is a folder: name a file with {option}.", key=option)
+    if not path.exists():
+        return
+    absolute = os.path.abspath(path)
+    if any(os.path.abspath(given) == absolute for given in inputs):
+        raise UserError(f"{said} is an input: give {option} another name.", key=option)
+    if not replace:
+        raise UserError(
+            f"{said} exists already: add --overwrite to replace it, --resume to finish an "
+            f"interrupted run, or give {option} another name.",
+            key=option,
+        )
+
+
 def _rows(
-    detector: Predictor, paths: Sequence[str], start: int, explain: Path | None, progress: Progress
+    detector: Predictor,
+    paths: Sequence[str],
+    refused: Mapping[str, str],
+    start: int,
+    explain: Path | None,
+    progress: Progress,
 ) -> Iterator[dict[str, Any]]:
     """The rows from ``start`` on, each after its explanation, if any, is written."""
     rest = islice(paths, start, None)
-    scored = detector.stream_with_squares(islice(paths, start, None))
-    for number, (path, (prediction, square)) in enumerate(zip(rest, scored, strict=True), start):
+    scored = detector.stream_with_squares(path for path in rest if path not in refused)
+    for number, path in enumerate(islice(paths, start, None), start):
+        if path in refused:
+            unread = Prediction(None, None, None, "", None, None, "", refused[path])
+            prediction, square = Scored(unread, None)
+        else:
+            prediction, square = next(scored)
         if explain is not None and square is not None:
             with atomic(explain / _explanation(number, path)) as file:
                 _explain(detector, square, prediction).savefig(file, format="png", dpi=80)
         progress.advance()
         yield {"path": as_text(path)} | prediction._asdict()
+
+
+def _read(part: Path) -> pa.Table:
+    with part.open("rb") as file:  # Arrow's own paths are UTF-8
+        return pq.read_table(file)
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -187,7 +270,7 @@ def _write_page(
 
     def rows() -> Iterator[dict[str, Any]]:
         for file in files:
-            yield from pq.read_table(file).to_pylist()
+            yield from _read(file).to_pylist()
 
     card, provenance = detector.card, detector.card.provenance
     thresholds = [card.calibration.thresholds[name] for name in (CERTAIN_GENERATED, CERTAIN_REAL)]
@@ -260,12 +343,13 @@ def _begin(
         return
     if not resume:
         raise UserError(
-            f"{parts} has the scores of an interrupted run: add --resume to resume, or remove it."
+            f"{as_text(str(parts))} has the scores of an interrupted run: add --resume to resume "
+            "it, or --overwrite to start again."
         )
     if former != begun:
         raise UserError(
-            f"{parts} was begun with other files, another detector or another --explain: name the "
-            "same, or remove it."
+            f"{as_text(str(parts))} was begun with other files, another detector or another "
+            "--explain: name the same, or start again with --overwrite instead of --resume."
         )
     remove_unfinished(parts)
     if explain is not None:
@@ -277,7 +361,9 @@ def _write_csv(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
     writer = csv.DictWriter(text, _SCHEMA.names)
     writer.writeheader()
     for table in tables:
-        writer.writerows(table.to_pylist())
+        writer.writerows(
+            {name: csv_cell(value) for name, value in row.items()} for row in table.to_pylist()
+        )
         file.write(text.getvalue().encode())
         text.seek(0)
         text.truncate()

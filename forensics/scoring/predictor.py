@@ -115,9 +115,7 @@ class Predictor:
         Raises:
             UserError: if the file is missing, damaged, not a detector file or of another version.
         """
-        path = Path(path)
-        if path.is_dir():
-            path = path / runs.DETECTOR
+        path = _detector_file(Path(path))
         plugins.load_installed()
         detector, content, sha256 = load_model(path, DETECTORS, UPGRADES, pretrained=False)
         try:
@@ -293,6 +291,28 @@ class Predictor:
         if logit >= thresholds[CERTAIN_REAL]:
             return Verdict.real
         return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
+
+
+def _detector_file(path: Path) -> Path:
+    """The detector file that a path names.
+
+    Raises:
+        UserError: if there is none, with what there is instead.
+    """
+    if path.is_dir():
+        if (path / runs.DETECTOR).is_file():
+            return path / runs.DETECTOR
+        below = sorted(path.glob(f"*/{runs.DETECTOR}"))
+        runs_there = "a run's folder, with a result, instead"
+        if below:
+            runs_there = f"one of the {len(below)} runs in it, such as {below[-1].parent}"
+        raise UserError(f"{path} has no {runs.DETECTOR}: name {runs_there}.", key=str(path))
+    if path.suffix == ".ckpt":
+        raise UserError(
+            f"{path} is a checkpoint of a training, not a detector: name the run's folder.",
+            key=str(path),
+        )
+    return path
 
 
 def _batches(images: Iterable[ImageLike], size: int) -> Iterator[list[ImageLike]]:

@@ -9,6 +9,8 @@ outcome. An interrupted conversion resumes after the last recorded file.
 import hashlib
 import logging
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,19 +20,19 @@ from filelock import FileLock, Timeout
 
 from forensics.compute import in_order
 from forensics.data.ingest.hub import SCHEME, download
-from forensics.data.ingest.readers import AT_ONCE, Item, damage_told, open_input
+from forensics.data.ingest.items import AT_ONCE, Item, damage_told
+from forensics.data.ingest.readers import open_input
 from forensics.errors import UserError
 from forensics.files import Record, atomic
 from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
 from forensics.images.duplicates import perceptual_hashes
 from forensics.images.geometry import ResizeFilter, to_square
-from forensics.images.listing import as_text
+from forensics.images.listing import MANIFEST, as_text
 from forensics.images.metadata import read_metadata
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.parquet"
 _HASHED_SIZE = 128
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
@@ -42,14 +44,25 @@ class Prepared(NamedTuple):
         folder: the source's folder.
         accepted: number of images in it.
         rejected: name in the input and reason of each rejected file.
+        passed_over: number of other files by reason, see `forensics.images.listing`.
+        folders: number of folders of the input that the files lie in.
     """
 
     folder: Path
     accepted: int
     rejected: list[tuple[str, str]]
+    passed_over: Counter[str]
+    folders: int
 
 
-def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepared:
+def prepare(
+    source: str,
+    given: str | Path,
+    root: Path,
+    min_side: int,
+    only: Sequence[str] = (),
+    label: Sequence[str] = (),
+) -> Prepared:
     """Make a source from a folder, a zip or tar archive, parquet, or a Hugging Face data set.
 
     ``<root>/<source>`` is either complete or absent. The state of an interrupted call is kept
@@ -62,14 +75,19 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
 
     Args:
         source: the source's name.
-        given: the input; it is only read. Hidden files in it are skipped. For an input that starts
-            with ``hf://`` see `forensics.data.ingest.hub.download`.
+        given: the input; it is only read. Hidden files in it, and those of macOS and Windows, are
+            passed over. For an input that starts with ``hf://`` see
+            `forensics.data.ingest.hub.download`.
         root: folder with one folder for each source.
         min_side: images with a shorter side in pixels are rejected.
+        only: folders of the input that are chosen, by their names at any depth, such as ``1_fake``
+            or ``test/1_fake``; all if empty.
+        label: labels of parquet rows that are chosen, ``VALUE`` or ``COLUMN=VALUE``; all if empty.
 
     Raises:
         UserError: if the input is missing, damaged, a decompression bomb or without any usable
-            image, or if the source exists already.
+            image, if real and generated images meet in what is chosen of it, or if the source
+            exists already.
     """
     if not source or "/" in source or source.startswith("."):
         raise UserError(f"{source!r} is not a source name: name a folder to create in {root}.")
@@ -89,7 +107,7 @@ def prepare(source: str, given: str | Path, root: Path, min_side: int) -> Prepar
             raise UserError(f"{folder} exists already: remove it, or give the source another name.")
         downloaded = download(str(given), unfinished.downloads) if on_hub else Path(given)
         try:
-            prepared = _fill(unfinished, folder, downloaded, min_side)
+            prepared = _fill(unfinished, folder, downloaded, min_side, only, label)
         except UserError:
             unfinished.remove()  # the same input would give the same error
             raise
@@ -143,14 +161,23 @@ class Unfinished:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> Prepared:
+def _fill(
+    unfinished: Unfinished,
+    folder: Path,
+    given: Path,
+    min_side: int,
+    only: Sequence[str],
+    label: Sequence[str],
+) -> Prepared:
     """Write images and manifest of the future ``folder``."""
     with damage_told(given):
-        items = open_input(given)
+        items = open_input(given, only, label)
     digits = max(6, len(str(items.total - 1)))
     # Lists, as the record's JSON returns them.
     files = [list(file) for file in items.files]
-    rows = unfinished.begin([str(given.resolve()), files, min_side, POLICY_VERSION])
+    chosen = [*only], [*label]
+    about = [as_text(str(given.resolve())), files, *chosen, min_side, POLICY_VERSION]
+    rows = unfinished.begin(about)
 
     def store(item: Item) -> dict[str, Any]:
         return _store(item, unfinished.images / f"{item.position:0{digits}d}", min_side)
@@ -166,12 +193,14 @@ def _fill(unfinished: Unfinished, folder: Path, given: Path, min_side: int) -> P
     if len(rejected) == len(rows):
         first = f", the first is {rejected[0][0]!r} ({rejected[0][1]})" if rejected else ""
         raise UserError(
-            f"None of the {len(rows)} files in {given} can be used{first}: give an input with "
-            "JPEG, PNG or WebP images."
+            f"None of the {len(rows)} files in {as_text(str(given))} can be used{first}: give an "
+            "input with JPEG, PNG or WebP images.",
+            key=str(given),
         )
     with atomic(unfinished.images / MANIFEST) as file:
         pq.write_table(pa.Table.from_pylist(rows, pa.schema(_FIELDS)), file)
-    return Prepared(folder, len(rows) - len(rejected), rejected)
+    accepted = len(rows) - len(rejected)
+    return Prepared(folder, accepted, rejected, items.passed_over, items.folders)
 
 
 def _store(item: Item, stem: Path, min_side: int) -> dict[str, Any]:

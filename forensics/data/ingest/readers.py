@@ -1,130 +1,151 @@
-"""Reading the files of folders, zip and tar archives and parquet files, one by one."""
+"""Reading the files of folders and of zip and tar archives, one by one."""
 
 import bz2
 import gzip
 import io
 import lzma
-import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from forensics.data.ingest.classes import refuse_both_classes
+from forensics.data.ingest.items import Item, Items, bounded, stats, told, too_large
+from forensics.data.ingest.parquet import from_parquet
 from forensics.errors import UserError
-from forensics.images.listing import as_text
+from forensics.images.listing import LINK, MANIFEST, SPECIAL, as_text, list_images, unwanted, walk
 
-MAX_BYTES = 128 * 2**20
-"""Maximum size of an image file; larger files are rejected."""
-
-MAX_EXPANSION = 100
-"""Maximum unpacked size of an archive, plus `MAX_BYTES`, as a multiple of its own size."""
-
-AT_ONCE = 8
-_ROWS_AT_ONCE = 16
 _UNPACKERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
+_UNPACKED_HERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_DEFLATE64 = 9
 
 
-class Item(NamedTuple):
-    """One file of an input.
+def open_input(given: Path, only: Sequence[str], label: Sequence[str]) -> Items:
+    """Open a folder, an archive, a parquet file or a folder of them, by its content.
 
-    Attributes:
-        position: its position in the order of names.
-        name: its name in the input.
-        content: its bytes; empty if it is already rejected.
-        rejected: the reason of a rejection, or "".
+    Args:
+        given: the input.
+        only: folders whose files are chosen, see `_choose`; all if empty.
+        label: rows that are chosen, see `from_parquet`; all if empty.
+
+    Raises:
+        UserError: if it is none of these, ``only`` or ``label`` do not apply to it, or real and
+            generated images meet in what is chosen.
     """
-
-    position: int
-    name: str
-    content: bytes
-    rejected: str
-
-
-class Items(NamedTuple):
-    """The files of an input, in any order, read lazily.
-
-    Attributes:
-        total: number of files.
-        files: name, bytes and modification time of the files on disk, to detect changes.
-        each: iterates over all files except those at the given positions.
-    """
-
-    total: int
-    files: list[tuple[str, int, int]]
-    each: Callable[[Container[int]], Iterator[Item]]
-
-
-@contextmanager
-def damage_told(given: Path) -> Iterator[None]:
-    """Turn any library error on an unreadable archive into a UserError that names the archive."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # an error of the file system, not of the content
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{given} is damaged ({reason}): download it again.") from error
-
-
-def _told(
-    given: Path, each: Callable[[Container[int]], Iterator[Item]]
-) -> Callable[[Container[int]], Iterator[Item]]:
-    def told(done: Container[int]) -> Iterator[Item]:
-        with damage_told(given):
-            yield from each(done)
-
-    return told
-
-
-def open_input(given: Path) -> Items:
-    """Open a folder, an archive, a parquet file or a folder of them, by its content."""
     if given.is_dir():
-        shards = sorted(path for path in given.rglob("*.parquet") if not path.is_symlink())
-        return _from_parquet(given, shards) if shards else _from_folder(given)
+        shards = [
+            given / path
+            for path, reason, _ in walk(given)
+            if not reason and path != MANIFEST and path.lower().endswith(".parquet")
+        ]
+        if shards:
+            beside = Counter({"image beside the parquet file": len(list_images(given).images)})
+            return _from_parquet(given, sorted(shards), only, label, beside)
+        _refuse("--label", label, given)
+        return _from_folder(given, only)
     with given.open("rb") as file:
         start = file.read(8)
-    if start.startswith(b"PK"):
-        return _from_zip(given)
     if start.startswith(b"PAR1"):
-        return _from_parquet(given, [given])
+        return _from_parquet(given, [given], only, label, Counter())
+    _refuse("--label", label, given)
+    if start.startswith(b"PK"):
+        return _from_zip(given, only)
     try:
-        return _from_tar(given)
+        return _from_tar(given, only)
     except tarfile.ReadError as error:
         raise UserError(
-            f"{given} is not a folder, zip, tar or parquet with images, or it is damaged "
-            f"({error}): give one of these."
+            f"{as_text(str(given))} is not a folder, zip, tar or parquet with images, or it is "
+            f"damaged ({error}): give one of these.",
+            key=str(given),
         ) from error
 
 
-def _ranked(names: list[str]) -> list[int]:
-    """Rank of each name in sorted order; equal names keep their order."""
-    ranks = [0] * len(names)
-    for rank, position in enumerate(sorted(range(len(names)), key=lambda n: names[n])):
+def _from_parquet(
+    given: Path,
+    shards: list[Path],
+    only: Sequence[str],
+    label: Sequence[str],
+    beside: Counter[str],
+) -> Items:
+    _refuse("--only", only, given)
+    return from_parquet(given, shards, label, +beside)
+
+
+def _refuse(option: str, values: Sequence[str], given: Path) -> None:
+    if values:
+        applies = "parquet" if option == "--label" else "folders and archives"
+        raise UserError(
+            f"{option} applies to {applies}, which {as_text(str(given))} is not: leave it out.",
+            key=option,
+        )
+
+
+class _Choice(NamedTuple):
+    """The chosen names of an input.
+
+    Attributes:
+        ranks: rank of each name in the order of chosen names; None if it is not chosen.
+        total: number of chosen names.
+        folders: number of folders they lie in.
+        passed_over: number of other names by reason.
+    """
+
+    ranks: list[int | None]
+    total: int
+    folders: int
+    passed_over: Counter[str]
+
+
+def _choose(given: Path, names: Sequence[str], only: Sequence[str]) -> _Choice:
+    """Choose names by folder, and rank them; equal names keep their order.
+
+    Args:
+        given: the input, for messages.
+        names: its names, with either kind of slash.
+        only: names of folders, at any depth, or of folders in folders, such as ``test/1_fake``; in
+            either case. All names are chosen if it is empty.
+
+    Raises:
+        UserError: if there is no such folder, or real and generated images meet.
+    """
+    wanted = [_parts(folder.casefold().strip("/\\")) for folder in only]
+    passed_over, chosen = Counter[str](), []
+    for position, name in enumerate(names):
+        *above, _ = parts = _parts(name)
+        reasons = (unwanted(part) for part in parts if part not in (".", ".."))
+        if reason := next(filter(None, reasons), ""):
+            passed_over[reason] += 1
+        elif not only or any(_is_within(above, folders) for folders in wanted):
+            chosen.append(position)
+    folders = {"/".join(_parts(names[position])[:-1]) for position in chosen}
+    if only and not chosen:
+        there = sorted({part for name in names for part in _parts(name)[:-1]} - {".", ""})
+        raise UserError(
+            f"{as_text(str(given))} has no file in a folder {' or '.join(only)}: name one of "
+            f"{as_text(', '.join(there[:20])) or 'its folders, but it has none'}"
+            f"{', …' if len(there) > 20 else ''}.",
+            key="--only",
+        )
+    refuse_both_classes(given, folders, lambda _, name: f"--only {name}")
+    ranks: list[int | None] = [None] * len(names)
+    for rank, position in enumerate(sorted(chosen, key=lambda n: "/".join(_parts(names[n])))):
         ranks[position] = rank
-    return ranks
+    return _Choice(ranks, len(chosen), len(folders), passed_over)
 
 
-def _refusal(name: str, size: int, *, link: bool = False) -> str:
-    """Reason to reject a file without reading it, or ""."""
-    if name.startswith("/") or ".." in _parts(name):
-        return "its name leads out of the archive"
-    if link:
-        return "a link"
-    if size > MAX_BYTES:
-        return f"{size} bytes are more than the {MAX_BYTES} allowed"
-    return ""
+def _is_within(above: list[str], wanted: list[str]) -> bool:
+    """Whether the wanted folders follow one another in a path."""
+    folded = [name.casefold() for name in above]
+    starts = range(len(folded) - len(wanted) + 1)
+    return any(folded[start : start + len(wanted)] == wanted for start in starts)
 
 
 def _parts(name: str) -> list[str]:
@@ -132,60 +153,47 @@ def _parts(name: str) -> list[str]:
     return name.replace("\\", "/").split("/")
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in _parts(name))
+def _refusal(name: str, size: int, *, link: bool = False) -> str:
+    """Reason to reject a file without reading it, or ""."""
+    if name.startswith("/") or ".." in _parts(name):
+        return "its name leads out of the archive"
+    return "a link" if link else too_large(size)
 
 
-def _from_folder(given: Path) -> Items:
-    found = []
-
-    def unreadable(error: OSError) -> None:
-        raise error
-
-    for at, folders, files in os.walk(given, onerror=unreadable):
-        # Links to folders are not followed, but listed as links.
-        linked = [name for name in folders if Path(at, name).is_symlink()]
-        found += [os.path.relpath(Path(at, name), given) for name in (*files, *linked)]
-    names = sorted(name for name in found if not _is_hidden(name))
+def _from_folder(given: Path, only: Sequence[str]) -> Items:
+    entries = list(walk(given))
+    choice = _choose(given, [path for path, *_ in entries], only)
+    ranked = zip(choice.ranks, entries, strict=True)
+    found = sorted((rank, path, reason) for rank, (path, reason, _) in ranked if rank is not None)
 
     def each(done: Container[int]) -> Iterator[Item]:
-        for position, name in enumerate(names):
-            if position in done:
+        for rank, path, reason in found:
+            if rank in done:
                 continue
-            status = (given / name).lstat()
-            refused = _refusal("", status.st_size, link=stat.S_ISLNK(status.st_mode))
-            if not refused and not stat.S_ISREG(status.st_mode):
-                refused = "not a regular file"
-            yield Item(position, name, b"" if refused else (given / name).read_bytes(), refused)
+            refused = {LINK: "a link", SPECIAL: "not a regular file"}.get(reason, "")
+            refused = refused or too_large((given / path).lstat().st_size)
+            yield Item(rank, path, b"" if refused else (given / path).read_bytes(), refused)
 
-    return Items(len(names), _files(given / name for name in names), each)
-
-
-def _files(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of files; for links, those of the link itself."""
-    stats = ((str(path), path.lstat()) for path in paths)
-    return [(as_text(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    files = stats(given / path for _, path, _ in found)
+    return Items(choice.total, files, each, choice.folders, choice.passed_over)
 
 
-def _bounded(given: Path, size: int) -> None:
-    """Refuse an archive that unpacks to far more than its own size.
-
-    Raises:
-        UserError: if ``size`` exceeds the limit.
-    """
-    if size > MAX_EXPANSION * given.stat().st_size + MAX_BYTES:
-        raise UserError(
-            f"{given} unpacks to more than {MAX_EXPANSION} times its size, which images never do: "
-            "if you trust it, unpack it yourself and give the folder."
-        )
-
-
-def _from_zip(given: Path) -> Items:
+def _from_zip(given: Path, only: Sequence[str]) -> Items:
     archive = zipfile.ZipFile(given)
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    members = [member for member in members if not _is_hidden(member.filename)]
-    _bounded(given, sum(member.file_size for member in members))
-    ranks = _ranked([member.filename for member in members])
+    # Some Windows programs end the names of folders in a backslash.
+    members = [m for m in archive.infolist() if not m.filename.endswith(("/", "\\"))]
+    choice = _choose(given, [member.filename for member in members], only)
+    chosen = [m for rank, m in zip(choice.ranks, members, strict=True) if rank is not None]
+    bounded(given, sum(member.file_size for member in chosen))
+    for member in chosen:
+        method = member.compress_type
+        if method not in _UNPACKED_HERE:
+            name = "Deflate64" if method == _DEFLATE64 else f"method {method}"
+            raise UserError(
+                f"{as_text(str(given))} is compressed with {name}, which Python cannot read: "
+                "unpack it, for example with 7z x, and give the folder.",
+                key=str(given),
+            )
 
     def read(member: zipfile.ZipInfo) -> tuple[bytes, str]:
         refused = _refusal(
@@ -202,11 +210,12 @@ def _from_zip(given: Path) -> Items:
 
     def each(done: Container[int]) -> Iterator[Item]:
         with archive:
-            for rank, member in zip(ranks, members, strict=True):
-                if rank not in done:
+            for rank, member in zip(choice.ranks, members, strict=True):
+                if rank is not None and rank not in done:
                     yield Item(rank, member.filename, *read(member))
 
-    return Items(len(members), _files([given]), _told(given, each))
+    files = stats([given])
+    return Items(choice.total, files, told(given, each), choice.folders, choice.passed_over)
 
 
 class _Unpacked(io.RawIOBase):
@@ -223,7 +232,7 @@ class _Unpacked(io.RawIOBase):
         """Read the next bytes."""
         content = self._file.read(size)
         self._read += len(content)
-        _bounded(self._given, self._read)
+        bounded(self._given, self._read)
         return content
 
     def close(self) -> None:
@@ -245,7 +254,7 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"damaged header: {error}") from error
 
 
-def _from_tar(given: Path) -> Items:
+def _from_tar(given: Path, only: Sequence[str]) -> Items:
     @contextmanager
     def members() -> Iterator[tuple[tarfile.TarFile, Iterator[tarfile.TarInfo]]]:
         # As a stream: seeking back in a compressed archive would unpack it from the start again.
@@ -253,17 +262,18 @@ def _from_tar(given: Path) -> Items:
             _Unpacked(given) as stream,
             tarfile.open(fileobj=cast(Any, stream), mode="r|", tarinfo=_Header) as archive,
         ):
-            yield archive, (m for m in archive if not m.isdir() and not _is_hidden(m.name))
+            yield archive, (member for member in archive if not member.isdir())
             while stream.read(2**20):
                 pass  # read to the end, where the checksum is
 
     with members() as (_, found):
-        ranks = _ranked([member.name for member in found])
+        names = [member.name for member in found]
+    choice = _choose(given, names, only)
 
     def each(done: Container[int]) -> Iterator[Item]:
         with members() as (archive, found):
-            for rank, member in zip(ranks, found, strict=True):
-                if rank in done:
+            for rank, member in zip(choice.ranks, found, strict=True):
+                if rank is None or rank in done:
                     continue
                 link = member.issym() or member.islnk()
                 refused = _refusal(member.name, member.size, link=link)
@@ -272,58 +282,5 @@ def _from_tar(given: Path) -> Items:
                 file = None if refused else archive.extractfile(member)
                 yield Item(rank, member.name, b"" if file is None else file.read(), refused)
 
-    return Items(len(ranks), _files([given]), _told(given, each))
-
-
-def _from_parquet(given: Path, shards: list[Path]) -> Items:
-    count = 0
-    for shard in shards:
-        metadata = pq.read_metadata(shard)
-        count += metadata.num_rows
-        groups = range(metadata.num_row_groups)
-        _bounded(shard, sum(metadata.row_group(n).total_byte_size for n in groups))
-
-    def each(done: Container[int]) -> Iterator[Item]:
-        position = 0
-        for shard in shards:
-            with pq.ParquetFile(shard) as table:
-                column = _image_column(shard, table.schema_arrow)
-                for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[column]):
-                    for value in batch.column(0).to_pylist():
-                        name = f"{shard.name}, row {position}"
-                        if isinstance(value, dict):
-                            name, value = value.get("path") or name, value["bytes"]
-                        content = value or b""
-                        refused = "no bytes" if value is None else _refusal("", len(content))
-                        if position not in done:
-                            yield Item(position, name, b"" if refused else content, refused)
-                        position += 1
-
-    return Items(count, _files(shards), _told(given, each))
-
-
-def _image_column(shard: Path, schema: pa.Schema) -> str:
-    """The column of encoded images: binary, or Hugging Face's struct of bytes and path.
-
-    Raises:
-        UserError: if there is not exactly one such column.
-    """
-
-    def is_binary(kind: pa.DataType) -> bool:
-        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-    found = []
-    for field in schema:
-        kind = field.type
-        if isinstance(kind, pa.StructType):
-            index = kind.get_field_index("bytes")
-            if index >= 0 and is_binary(kind.field(index).type):
-                found.append(field.name)
-        elif is_binary(kind):
-            found.append(field.name)
-    if len(found) != 1:
-        raise UserError(
-            f"{shard} has {len(found)} columns of encoded images among {', '.join(schema.names)}: "
-            "give one with exactly one, of type binary or a struct with bytes and path."
-        )
-    return found[0]
+    files = stats([given])
+    return Items(choice.total, files, told(given, each), choice.folders, choice.passed_over)
