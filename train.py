@@ -12,14 +12,13 @@ help.answer(Path(__file__).with_name("conf") / "train.yaml")  # before slow impo
 import dataclasses
 import logging
 import time
-from typing import Any, cast
+from typing import Any
 
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from forensics import config, files, runs
 from forensics.checks import plain
@@ -40,6 +39,8 @@ from forensics.evaluation.results import (
     score_perturbed,
     training_spectra,
 )
+from forensics.evaluation.summary import summarise
+from forensics.evaluation.watch import Watch
 from forensics.images.decode import POLICY_VERSION
 from forensics.images.spectra import mean_log_power
 from forensics.launch import entry, sweeps
@@ -49,6 +50,7 @@ from forensics.reports.tables import chance_line, table_1
 from forensics.reports.tensorboard import log_features, log_results
 from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
+from forensics.training.loggers import validation_loss
 from forensics.training.settings import TrainSettings
 from forensics.training.trainer import assemble_detector
 
@@ -66,7 +68,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         resumed: the checkpoint to resume from, or None.
     """
     clock = [time.monotonic()]
-    data, task, trainer = assemble_detector(settings, config.flat(settings), folder)
+    watch = [Watch(settings.watch, settings.trainer.precision)] if settings.watch else []
+    data, task, trainer = assemble_detector(settings, config.flat(settings), folder, *watch)
     audited = audit_run(data, settings.audit, settings.seed)
     for note in [*data.split.notes, *(audited["warnings"] if audited else [])]:
         log.warning(note)
@@ -110,7 +113,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "settings": plain(settings),
         "epoch": best["epoch"] + 1,
         **dataclasses.asdict(calibration),
-        "validation": against_chance(reals, generated)
+        "validation": {"loss": validation_loss(folder, best["epoch"] + 1)}
+        | against_chance(reals, generated)
         | of_validation(validation)
         | {
             "perturbed": [
@@ -120,6 +124,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         },
         "sources": sources,
         "pairs": pairs,
+        "summary": summarise(pairs, list(calibration.thresholds)),
         "test_hashes": data.test_hashes(),
         "images": {
             part: {
@@ -156,11 +161,11 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         )
         for position in np.unique(split.test.source)
     }
-    logger = cast(TensorBoardLogger, trainer.logger)
-    log_results(logger, result, columns, spectra, trainer.global_step)
+    log_results(trainer.loggers, result, columns, spectra, trainer.global_step)
     if featured is not None:
-        log_features(logger, featured[1], featured[0], trainer.global_step)
-    logger.finalize("success")
+        log_features(trainer.loggers[0], featured[1], featured[0], trainer.global_step)
+    for logger in trainer.loggers:
+        logger.finalize("success")
     files.write_json(folder / runs.RESULT, result)
 
     shown = runs.shown(folder)

@@ -1,6 +1,7 @@
 """The folder of a run: its output files, and how it is claimed.
 
-``.hydra/``, the record of its start; TensorBoard's events; ``checkpoints/``; then, at the end,
+``.hydra/``, the record of its start; TensorBoard's events; ``epochs.csv``, the metrics of each
+epoch; ``checkpoints/``; then, at the end,
 ``detector.safetensors``, ``scores.parquet``, ``features.parquet``, ``perturbed.parquet``, the most
 confident errors in ``mistakes/`` and, last, ``result.json``: a run with it is complete. A failed
 run has ``failed.json`` instead.
@@ -31,7 +32,7 @@ EVALUATION = "evaluation.json"
 SWEEP = "sweep.json"
 FEATURES, PERTURBED, MISTAKES = "features.parquet", "perturbed.parquet", "mistakes"
 DETECTOR, GENERATOR = "detector.safetensors", "generator.safetensors"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, EPOCHS = "checkpoints", "epochs.csv"
 
 
 def evaluated(name: str, number: int) -> str:

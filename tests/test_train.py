@@ -1,5 +1,6 @@
 """`train.py` as a user meets it: what it prints, what it leaves, how it ends."""
 
+import csv
 import errno
 import json
 import math
@@ -152,12 +153,22 @@ class TestARun:
             "val/loss",
             "val/accuracy",
             "val/tpr",
-            "test/auroc/real+unseen",
+            "unseen/auroc_mean",
         ):
             assert scalar in tags["scalars"]
         for image_tag in ("preprocess", "test/roc", "test/precision_recall"):
             assert image_tag in tags["images"]
         assert "probability_real/unseen" in tags["histograms"]
+        assert "epoch" not in tags["scalars"]
+        summary = result["summary"]["unseen"]
+        at = result["pairs"][1]["at_source_0.05"]
+        assert summary["at_source_0.05"]["worst"] == pytest.approx((at["tpr"] + at["tnr"]) / 2)
+        (last,) = events.Scalars("unseen/balanced_accuracy_worst")
+        assert last.value == pytest.approx(summary["at_source_0.05"]["worst"])
+        with (folder / "epochs.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        assert found["loss"] == float(rows[result["epoch"] - 1]["val/loss"])
         assert not (folder / "failed.json").exists()
 
     @pytest.mark.slow

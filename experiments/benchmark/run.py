@@ -271,7 +271,9 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     measured[Figure("open", f"build a cache from {sources}", "images/s")] = [rate]
 
     # Made here because this also sets the float32 precision of the process.
-    device = build_trainer(plain.trainer, 1, folder / "unused", []).strategy.root_device
+    device = build_trainer(
+        plain.trainer, 1, plain.logger, folder / "unused", []
+    ).strategy.root_device
     as_ours = Arithmetic(
         in_bfloat16(plain.trainer.precision, device.type == "cuda"),
         torch.channels_last if plain.trainer.channels_last else torch.contiguous_format,

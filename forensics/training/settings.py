@@ -13,6 +13,7 @@ from forensics.generators import GeneratorSettings
 from forensics.images.perturbations import chosen
 from forensics.preprocess.base import Preprocess
 from forensics.training.checkpoints import MONITORS
+from forensics.training.loggers import Service
 
 
 class AuditMode(StrEnum):
@@ -66,8 +67,11 @@ class TrainSettings:
             `forensics.training.checkpoints.MONITORS`.
         patience: epochs without improvement of ``monitor`` after which training stops; None trains
             for ``max_epochs``.
+        watch: images of each real source and unseen generator whose AUROC is logged after every
+            epoch, to look at; taken from those in no part of the split; 0 for none.
         perturb: perturbations under which validation and test are repeated, see
             `forensics.images.perturbations.chosen`.
+        logger: a tracking service for the curves, besides TensorBoard's files and ``epochs.csv``.
         cache_dir: folder of prepared images; may be shared by any number of runs.
         resume: the folder of a run to resume, or None.
     """
@@ -84,14 +88,18 @@ class TrainSettings:
     batch_size: int
     monitor: str
     patience: int | None
+    watch: int
     perturb: list[str]
+    logger: Service
     cache_dir: str
     resume: str | None
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         self.dataset.check_training()
-        checks.at_least(self, seed=0, max_epochs=1, batch_size=2)
+        checks.at_least(self, seed=0, max_epochs=1, batch_size=2, watch=0)
+        exact = "be 0 for the toy faces: only the images that the split uses are rendered"
+        checks.require(not (self.watch and self.dataset.toy), "watch", self.watch, exact)
         checks.run_name(self.name)
         chosen(self.perturb)  # refuses unknown entries
         paired = self.dataset.paired
@@ -129,6 +137,7 @@ class GenerateSettings:
         steps_per_epoch: generator steps in an epoch, after which samples are logged and a
             checkpoint is saved.
         batch_size: real images in a batch of the critic, over all devices together.
+        logger: as in `TrainSettings`.
         cache_dir: folder of prepared images; may be shared by any number of runs.
         resume: the folder of a run to resume, or None.
         sample: the folder of a complete run whose generator is sampled without training, or None.
@@ -145,6 +154,7 @@ class GenerateSettings:
     max_epochs: int
     steps_per_epoch: int
     batch_size: int
+    logger: Service
     cache_dir: str
     resume: str | None
     sample: str | None

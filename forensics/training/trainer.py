@@ -8,7 +8,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from forensics import checks, runs
 from forensics.compute import in_bfloat16
@@ -20,6 +19,7 @@ from forensics.training import checkpoints
 from forensics.training.callbacks import PreprocessGrid, ProgressOfImages, ResultWithdrawn
 from forensics.training.detector_task import STEPS_BETWEEN_LOGS, DetectorTask
 from forensics.training.generator_task import GeneratorTask
+from forensics.training.loggers import Service, loggers
 from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
 
 
@@ -59,6 +59,7 @@ def assemble_detector(
     trainer = build_trainer(
         settings.trainer,
         settings.max_epochs,
+        settings.logger,
         folder,
         [
             *checkpoints.callbacks(folder, best_by=settings.monitor if trained else None),
@@ -118,6 +119,7 @@ def assemble_generator(
     trainer = build_trainer(
         settings.trainer,
         settings.max_epochs,
+        settings.logger,
         folder,
         [
             *checkpoints.callbacks(folder),
@@ -161,6 +163,7 @@ def pick_device(settings: TrainerSettings) -> torch.device:
 def build_trainer(
     settings: TrainerSettings,
     max_epochs: int,
+    logger: Service,
     folder: Path,
     callbacks: list[pl.Callback],
     *,
@@ -171,7 +174,8 @@ def build_trainer(
     Args:
         settings: device and precision.
         max_epochs: number of epochs.
-        folder: the run's folder, for checkpoints and TensorBoard's events.
+        logger: a tracking service for the curves.
+        folder: the run's folder, for checkpoints and curves.
         callbacks: all callbacks.
         two_networks: whether each loss has gradients for one of two networks only.
 
@@ -190,7 +194,7 @@ def build_trainer(
         sync_batchnorm=on_gpu and settings.devices > 1,
         precision="bf16-mixed" if in_bfloat16(settings.precision, on_gpu) else "32-true",
         max_epochs=max_epochs,
-        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        logger=loggers(logger, folder),
         callbacks=callbacks,
         plugins=[checkpoints.AtomicCheckpoints()],
         log_every_n_steps=STEPS_BETWEEN_LOGS,
