@@ -20,8 +20,12 @@ from torch import Tensor, nn
 from forensics.detectors import DETECTORS, Detector, DetectorSettings
 from forensics.detectors.base import Optimization, Schedule, Step, to_unit_range
 from forensics.detectors.card import UPGRADES
+from forensics.detectors.co_occurrence import CoOccurrenceSettings
+from forensics.detectors.colour_statistics import ColourStatisticsSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
-from forensics.detectors.front_ends import Fixed
+from forensics.detectors.dct import DctNetworkSettings, DctRidgeSettings
+from forensics.detectors.forensic_transfer import ForensicTransferSettings
+from forensics.detectors.front_ends import Fixed, FrontEnd
 from forensics.detectors.radial_spectrum import RadialSpectrumSettings
 from forensics.errors import UserError
 from forensics.model_files import load_model, save_model
@@ -149,6 +153,7 @@ class PooledSettings(Optimization):
 COSINE = ADAM | {"learning_rate": 0.05, "schedule": "cosine", "warmup_epochs": 0.5}
 OTHERS: dict[str, type] = {
     "dcgan_discriminator_lpd": DcganDiscriminatorSettings,
+    "colour_statistics_one_class": ColourStatisticsSettings,
     "radial_logistic": RadialLogisticSettings,
     "one_class": OneClassSettings,
     "pooled_cosine": PooledSettings,
@@ -158,6 +163,16 @@ SETTINGS: dict[str, DetectorSettings] = {
     "residual_patches": residual_patches([8, 16], learning_rate=0.01),
     "radial_spectrum": RadialSpectrumSettings(**ADAM | {"learning_rate": 0.1}),
     "dcgan_discriminator_lpd": dcgan_discriminator([4, 8], front_end="lpd", learning_rate=2e-3),
+    "colour_statistics": ColourStatisticsSettings(one_class=False),
+    "colour_statistics_one_class": ColourStatisticsSettings(one_class=True),
+    "co_occurrence": CoOccurrenceSettings(
+        levels=16, cross_band=True, channels=[4, 8], hidden=8, **ADAM | {"learning_rate": 0.005}
+    ),
+    "forensic_transfer": ForensicTransferSettings(
+        channels=[4, 8, 16], front_end=FrontEnd.laplacian, **ADAM | {"learning_rate": 0.005}
+    ),
+    "dct_ridge": DctRidgeSettings(penalty=100.0),
+    "dct_network": DctNetworkSettings(channels=[3, 4, 4, 4], **ADAM | {"learning_rate": 0.01}),
     "radial_logistic": RadialLogisticSettings(**ADAM | {"learning_rate": 0.1}),
     "one_class": OneClassSettings(),
     "pooled_cosine": PooledSettings(width=4, **COSINE),
