@@ -39,10 +39,9 @@ class ForensicTransfer(Detector):
     ) -> None:
         super().__init__(optimization)
         self.front_end = build_front_end(front_end)
+        given = self.front_end.channels
         encoder: list[nn.Module] = []
-        for position, (inputs, outputs) in enumerate(
-            pairwise([self.front_end.channels, *channels])
-        ):
+        for position, (inputs, outputs) in enumerate(pairwise([given, *channels])):
             stride = 1 if position == 0 else 2
             encoder += [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(*encoder)
