@@ -125,7 +125,8 @@ class DetectorTask(pl.LightningModule):
         """Score a batch of validation images."""
         loss, scores, _ = self._step(batch)
         if loss is not None:
-            self._val_loss.update(loss, weight=len(batch.labels))
+            # Once per image: without dropping NaN, torchmetrics ignores weights.
+            self._val_loss.update(loss.expand(len(batch.labels)))
         if scores is None:
             scores = self.detector(batch.images)
         if self.detector.is_probabilistic:  # other scores have no fixed threshold
