@@ -132,6 +132,16 @@ class TestValues:
         result = ranking(low, high, 0, 10)
         assert {name: result[name] for name in RANKING} == pytest.approx(worst, abs=1e-15)
 
+    @pytest.mark.parametrize("apart", [3.0, 12.0, 20.0])
+    def test_a_perfect_detector_is_not_certain_of_its_calibration(self, apart: float) -> None:
+        # No image is on the wrong side, so resamples hardly differ, and not in how many are.
+        real, generated = _normal(40, apart, 0.3), _normal(50, -apart, 0.3, seed=1)
+        result = ranking(real, generated, 0)
+        for name in RANKING:
+            low, high = result[f"{name}_interval"]
+            assert high - low > 0.05
+            assert low <= result[name] <= high
+
     def test_order_of_the_images_does_not_matter(self) -> None:
         real, generated = CASES["ties"]
         shuffled = np.random.default_rng(2).permutation(real)

@@ -196,6 +196,26 @@ class TestDifference:
         assert same["p"] is same["seeds_low"] is None
         assert "the same for every seed" in same["p_reason"]
 
+    def test_images_that_change_alike_but_for_rounding_keep_an_interval(self) -> None:
+        # Seeds move each of three reals by 1/3, -1/3 and 0 of the generated, each image in another
+        # order, so that their means over seeds are equal but for rounding.
+        generated = np.tile([0.0, 2.0, 4.0], (3, 1))
+        before = PairScores(np.full((3, 3), 3.0), generated, np.zeros(3))
+        after = before._replace(real=np.array([[5.0, 1, 3], [1, 3, 5], [3, 5, 1]]))
+        found = difference(before, after, "auroc")
+        assert found["difference"] == pytest.approx(0, abs=1e-12)
+        assert found["low"] < -0.1
+        assert found["high"] > 0.1
+
+    def test_one_image_of_a_class_tells_little_of_a_difference(self) -> None:
+        # The one real passes one of four generated. DeLong's variance is that of the placements'
+        # changes (1, 0, 0, 0), 1/16 of the mean, and 1 for a class of one image.
+        generated = np.array([[1.0, 3, 5, 7]])
+        before, after = (PairScores(np.array([[at]]), generated, np.zeros(1)) for at in (0.0, 2.0))
+        found = difference(before, after, "auroc")
+        assert found["difference"] == pytest.approx(1 / 4)
+        assert (found["low"], found["high"]) == (-1, 1)
+
     @pytest.mark.parametrize(("reals", "generated"), [(100, 100), (70, 100), (33, 47)])
     def test_equal_differences_have_no_p_however_they_round(
         self, reals: int, generated: int

@@ -49,14 +49,17 @@ def placements(
     return below(real_logits, generated_logits), 1 - below(generated_logits, real_logits)
 
 
-def delong_variance(by_class: tuple[Floats, Floats]) -> float:
+def delong_variance(by_class: tuple[Floats, Floats], largest: float = 0.25) -> float:
     """Variance over images of a mean of placements, or of differences of them.
 
-    For a class with one image it is 0.25, the largest variance that a placement can have.
+    Args:
+        by_class: ``(n,)`` and ``(m,)``, a value of each image.
+        largest: the largest variance that a value can have, taken for a class with one image: 0.25
+            for a placement, in [0, 1], and 1 for a difference of two.
 
     Source: DeLong et al. 1988, equation 4.
     """
-    return float(sum(v.var(ddof=1) / len(v) if len(v) > 1 else 0.25 for v in by_class))
+    return float(sum(v.var(ddof=1) / len(v) if len(v) > 1 else largest for v in by_class))
 
 
 def auroc_interval(

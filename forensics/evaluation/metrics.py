@@ -200,8 +200,8 @@ def ranking(
     Returns:
         ``auroc``, ``ap_generated``, ``eer``, ``ece``, and for each ``<name>_interval`` as
         ``[low, high]``, in [0, 1]; None with a ``<name>_reason`` where a class is missing. The
-        interval of AUROC is `auroc_interval`'s, the others are the bootstrap's or, if all
-        resamples are equal, Wilson's for the same share of the smaller class.
+        interval of AUROC is `auroc_interval`'s, the others are the bootstrap's or, if the resamples
+        differ by less than one image's share, Wilson's for the same share of the smaller class.
     """
     n, m = len(real_logits), len(generated_logits)
     if n == 0 or m == 0:
@@ -228,8 +228,8 @@ def ranking(
     for name, of_resamples in resampled.items():
         every = np.concatenate(of_resamples)
         low, high = np.percentile(every, [2.5, 97.5]).tolist()
-        same = np.ptp(every) < 1e-12
-        intervals[name] = widened(values[name], min(n, m)) if same else (low, high)
+        narrow = np.ptp(every) < 1 / (n + m)
+        intervals[name] = widened(values[name], min(n, m)) if narrow else (low, high)
     return {
         key: value
         for name in _RANKING

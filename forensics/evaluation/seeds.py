@@ -27,6 +27,9 @@ METRICS = (*AT_THRESHOLD, "auroc")
 MIN_SEEDS = 5
 """With fewer seeds, Student's interval is many times wider than the range over seeds."""
 
+ROUNDING = 1e-12
+"""Differences of shares below this are rounding: one image in 100,000 changes a share by 1e-5."""
+
 
 class PairScores(NamedTuple):
     """Scores of one real and one generated source by the detectors of several seeds.
@@ -118,7 +121,7 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
         for these particular detectors; ``lowest_seed`` and ``highest_seed``; ``seeds_low`` and
         ``seeds_high``, Student's 95 % interval over seeds, for detectors trained with any seed;
         ``p``, two-sided, of the paired t-test over seeds. The last three are None, with a
-        ``p_reason``, for too few or equal seeds.
+        ``p_reason``, for too few seeds or differences that are equal but for rounding.
     """
     before, after = _means(first, metric), _means(second, metric)
     changes = after._replace(
@@ -139,7 +142,7 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
     }
     if len(by_seed) < MIN_SEEDS:
         return result | {"p_reason": f"fewer than {MIN_SEEDS} seeds"}
-    if np.ptp(by_seed) < 1e-12:  # equal up to rounding
+    if np.ptp(by_seed) < ROUNDING:
         return result | {"p_reason": "the difference is the same for every seed"}
     test = ttest_1samp(by_seed, 0)
     within = test.confidence_interval(0.95)
@@ -160,10 +163,10 @@ def _interval(changes: _Means, *, smooth: bool) -> tuple[float, float]:
     by_class = changes.real.mean(0), changes.generated.mean(0)
     if smooth:
         middle = float(np.mean([v.mean() for v in by_class]))
-        if all(np.ptp(of_class) == 0 for of_class in by_class):
+        if all(np.ptp(of_class) < ROUNDING for of_class in by_class):
             half = wilson(0, min(map(len, by_class)))[1]
         else:
-            half = Z_95 * float(np.sqrt(delong_variance(by_class)))
+            half = Z_95 * float(np.sqrt(delong_variance(by_class, largest=1.0)))
     else:
         more = [np.append(of_class, [1, -1]) for of_class in by_class]
         middle = float(changes.weights @ np.array([v.mean() for v in more]))

@@ -165,8 +165,9 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
 
     Returns:
         A row for each real source, variant and training set: ``<generator>`` the mean,
-        ``mean_unseen``, ``worst_unseen`` and its generator; ``left_out``, the value for the
-        generator left out of a leave-one-out training set, None for other sets.
+        ``mean_unseen``, ``worst_unseen`` and its generator, a minimum, which is biased downwards;
+        ``left_out``, the value for the generator left out of a leave-one-out training set, None for
+        other sets.
     """
     chosen = [
         row for row in rows if row["metric"] == metric and row["threshold"] in (threshold, None)

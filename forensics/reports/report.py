@@ -123,7 +123,9 @@ def _table_1(study: Study, cells: comparison.Rows) -> list[Section]:
             blocks.append(_table_block(table, title, folded=threshold != study.threshold))
     text = (
         "The paper's Table 1, with its figures beside ours where it has them. Every threshold is "
-        "fixed, or set on validation images of the training sources, before any test."
+        "fixed, or set on validation images of the training sources, before any test. Intervals "
+        "treat images as independent and thresholds as given: with few validation images, or "
+        "several images of a person, the truth varies more."
     )
     return _section("Table 1", blocks, text)
 
@@ -172,6 +174,8 @@ def _grids(study: Study, grids: dict[str, comparison.Rows], to: Path) -> list[Se
             blocks.append(_table_block(comparison.grid_table(of_real), f"{name}, {real}"))
     text = (
         "Rows are training sets, columns tested generators; * and frames mark seen generators. "
+        "The worst unseen value is a minimum, so with noise it is on average below the generator's "
+        "own. "
         "«Left out» is the value for the generator left out of a leave-one-out training set."
     )
     return _section("Across generators", blocks, text)
