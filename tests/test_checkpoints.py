@@ -12,13 +12,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from forensics.errors import UserError
 from forensics.training import checkpoints
 from forensics.training.checkpoints import AtomicCheckpoints, difference, load, to_resume
 
-SETTINGS = {"seed": 0, "max_epochs": 4, "model.schedule": "constant", "model.front_end": "none"}
+SETTINGS = {"seed": 0, "max_epochs": 4, "model.schedule": "constant", "dataset.match": "none"}
 
 
 def saved(folder: Path, name: str = "last.ckpt", epoch: int = 1, **changes: object) -> Path:
@@ -201,7 +201,7 @@ class TestDifference:
             ({"seed": 1}, "seed"),
             ({"a.new": 3}, "a.new"),
             ({"a.new": "none"}, None),
-            ({"model.front_end": None}, None),
+            ({"dataset.match": None}, None),
             ({"max_epochs": 9, "trainer.devices": 2, "name": "x"}, None),
             ({"trainers": 2}, "trainers"),
             ({"seed": 1, "model.schedule": "cosine"}, "model.schedule"),
@@ -238,7 +238,7 @@ def trained(
         enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1,
         callbacks=checkpoints.callbacks(folder, best_by), plugins=[AtomicCheckpoints()],
     )  # fmt: skip
-    loader = DataLoader(torch.zeros(1, 1), batch_size=1)
+    loader = DataLoader(TensorDataset(torch.zeros(1, 1)), batch_size=1)
     path = None if resume is None else str(resume)
     trainer.fit(Scripted(losses, metric), loader, loader, ckpt_path=path, weights_only=True)
 

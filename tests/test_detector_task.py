@@ -30,7 +30,7 @@ SETTINGS = {"seed": SEED, "model.learning_rate": 0.05}
 
 def adam(**changes: Any) -> Optimization:  # noqa: ANN401
     """Settings whose every value shows after some steps."""
-    usual = {"learning_rate": 0.05, "betas": [0.5, 0.9], "weight_decay": 0.1}
+    usual: dict[str, Any] = {"learning_rate": 0.05, "betas": [0.5, 0.9], "weight_decay": 0.1}
     constant = {"schedule": Schedule.constant, "warmup_epochs": 0.0}
     return Optimization(**(usual | constant | changes))
 
@@ -222,7 +222,8 @@ def by_hand(images: Images, epochs: int) -> Linear:
     for _ in range(epochs):
         for batch, labels in images.training:
             optimizer.zero_grad()
-            binary_cross_entropy_with_logits(detector(batch), labels).backward()
+            loss = binary_cross_entropy_with_logits(detector(batch), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return detector
 
