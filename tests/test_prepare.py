@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from conftest import names_decoded, photos, stop
 from PIL import Image
 
 from forensics.cli import main
+from forensics.data.ingest import items
 from forensics.data.ingest import prepare as module
 from forensics.data.ingest.prepare import Prepared, prepare
 from forensics.data.sources import Preparation, open_source
@@ -233,6 +235,199 @@ class TestRefused:
         pq.write_table(pa.table(columns), tmp_path / "a.parquet")
         with pytest.raises(UserError, match=r"has (0|2) columns of encoded images among a"):
             _prepared(tmp_path / "a.parquet", tmp_path)
+
+
+BOTH: Contents = {
+    f"test/{generator}/{class_}/{n}.png": encoded(n, "png")
+    for n, (generator, class_) in enumerate(
+        (generator, class_) for generator in ("car", "horse") for class_ in ("0_real", "1_Fake")
+    )
+}
+
+
+def _backslashes(path: Path, contents: Contents) -> Path:
+    """A zip of a Windows program that does not keep to the standard."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ["test\\", *(name.replace("/", "\\") for name in contents)]:
+            member = zipfile.ZipInfo("x")
+            member.filename = name  # its constructor would mend the name on Windows
+            archive.writestr(member, contents.get(name.replace("\\", "/"), b""))
+    return path
+
+
+class TestClasses:
+    @pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz", "backslashes"])
+    def test_both_in_one_input_are_refused_and_one_can_be_chosen(
+        self, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make = INPUTS.get(kind, _backslashes)
+        given = make(tmp_path / f"input.{kind}", BOTH)
+        root = tmp_path / "root"
+        command = ["prepare", "fake", str(given), "--root", str(root), "--min-side", str(SIDE)]
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert "--only 0_real or --only 1_Fake" in said
+        assert _left(tmp_path) == []
+        for only in (["test"], ["0_real", "1_Fake"], ["horse"]):  # still both
+            assert main([*command, *(f"--only={name}" for name in only)]) == 1
+            assert "--only 1_Fake" in capsys.readouterr().err
+        assert main([*command, "--only", "2_other"]) == 1
+        assert "has no file in a folder 2_other: name one of 0_real, 1_Fake" in (
+            capsys.readouterr().err
+        )
+        assert main([*command, "--only", "1_fake"]) == 0
+        assert "2 images in" in (out := capsys.readouterr().out)
+        assert "come from 2 folders" in out
+        rows = pq.read_table(root / "fake" / "manifest.parquet").to_pylist()
+        originals = [row["original"].replace("\\", "/") for row in rows]
+        assert originals == ["test/car/1_Fake/1.png", "test/horse/1_Fake/3.png"]
+        for row, original in zip(rows, originals, strict=True):
+            assert (root / "fake" / row["path"]).read_bytes() == BOTH[original]
+        command[1] = "horse"
+        assert main([*command, "--only", "horse/1_fake"]) == 0
+        assert "1 images in" in capsys.readouterr().out
+
+    def test_an_interrupted_choice_is_not_another_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = _folder(tmp_path / "input", BOTH)
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "decode", stop)
+            with pytest.raises(KeyboardInterrupt):
+                prepare("faces", given, tmp_path / "root", SIDE, only=["0_real"])
+        folder, *_ = prepare("faces", given, tmp_path / "root", SIDE, only=["1_fake"])
+        rows = pq.read_table(folder / "manifest.parquet").to_pylist()
+        assert all("1_Fake" in row["original"] for row in rows)
+
+    @pytest.mark.parametrize(
+        ("columns", "chosen"),
+        [
+            ({"label": [0, 1, 1]}, "1"),
+            ({"label": [0.0, 1.0, 1.0]}, "label=1"),
+            ({"is_fake": [False, True, True]}, "is_fake=1"),
+            ({"label": ["real", "fake", "FAKE"]}, "fake"),
+            ({"label": ["real", "sd", "sd"]}, "sd"),
+            ({"generator": ["nature", "ADM", "ADM"], "label": [5, 5, 5]}, "ADM"),
+            ({"label_a": [0, 1, 1], "label_b": [0, 1, 1]}, "label_b=1"),
+            ({"label": [0, 1, 1], "names": ["Real", "AI"]}, "label=AI"),
+        ],
+    )
+    def test_labels_of_parquet(
+        self, tmp_path: Path, columns: dict[str, list[Any]], chosen: str
+    ) -> None:
+        names = columns.pop("names", None)
+        images = [encoded(n, "png") for n in range(3)]
+        table = pa.table({"image": images, **columns})
+        if names:  # as the hub stores them
+            features = {"info": {"features": {"label": {"names": names}}}}
+            table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(UserError, match="real and generated images by its column") as caught:
+            _prepared(tmp_path / "a.parquet", tmp_path)
+        assert caught.value.key in columns
+        folder, accepted, *_ = prepare(
+            "faces", tmp_path / "a.parquet", tmp_path / "root", SIDE, label=[chosen]
+        )
+        assert accepted == 2
+        for path, image in zip(("000000.png", "000001.png"), images[1:], strict=True):
+            assert (folder / path).read_bytes() == image
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"label": [1, 1, 1]},
+            {"label": [0, 7, 999]},  # of ImageNet
+            {"Smiling": [0, 1, 1]},
+            {"label": ["cat", "dog", "dog"]},
+            {"prompt": ["real", "fake", "a nature photograph"]},
+        ],
+    )
+    def test_other_columns_of_parquet(self, tmp_path: Path, columns: dict[str, list[Any]]) -> None:
+        images = [encoded(n, "png") for n in range(3)]
+        pq.write_table(pa.table({"image": images, **columns}), tmp_path / "a.parquet")
+        assert _prepared(tmp_path / "a.parquet", tmp_path).accepted == 3
+
+    def test_both_numbers_are_one_class_if_the_user_says_so(self, tmp_path: Path) -> None:
+        images = [encoded(n, "png") for n in range(2)]
+        pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "a.parquet")
+        given = tmp_path / "a.parquet"
+        assert prepare("faces", given, tmp_path / "root", SIDE, label=["0", "1"]).accepted == 2
+
+    @pytest.mark.parametrize("label", ["2", "label=2", "other=1", "1"])
+    def test_a_label_that_is_not_clear_is_named(self, tmp_path: Path, label: str) -> None:
+        columns = {"label": [0, 1], "target": [0, 1]}
+        pq.write_table(pa.table({"image": [b"", b""], **columns}), tmp_path / "a.parquet")
+        with pytest.raises(UserError, match=r"label=[01]") as caught:
+            prepare("faces", tmp_path / "a.parquet", tmp_path / "root", SIDE, label=[label])
+        assert caught.value.key == "--label"
+
+    def test_an_option_that_does_not_apply_is_refused(self, tmp_path: Path) -> None:
+        folder, parquet = _folder(tmp_path / "input", CONTENTS), tmp_path / "a.parquet"
+        _parquet(parquet, CONTENTS)
+        for given, options in ((folder, {"label": ["1"]}), (parquet, {"only": ["b"]})):
+            with pytest.raises(UserError) as caught:
+                prepare("faces", given, tmp_path / "root", SIDE, **options)
+            assert caught.value.key == f"--{next(iter(options))}"
+
+
+class TestOddInputs:
+    @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+    def test_system_files_are_counted(
+        self, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = ["__MACOSX/b/._2.jpg", "__MACOSX/a.png", "b/Thumbs.db", "desktop.ini", "b/._1.webp"]
+        given = INPUTS[kind](tmp_path / "input", CONTENTS | dict.fromkeys(names, b"\0"))
+        root = str(tmp_path / "root")
+        command = ["prepare", "faces", str(given), "--root", root, "--min-side", str(SIDE)]
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "5 images in" in out
+        assert re.search(r"\d files passed over: \d macOS or Windows system files", out)
+        assert [row["original"] for row in _rows(tmp_path)] == ORDER
+
+    def test_a_compression_that_python_lacks_is_named_with_a_remedy(self, tmp_path: Path) -> None:
+        content = bytearray(_zip(tmp_path / "a.zip", CONTENTS).read_bytes())
+        at = content.index(b"PK\1\2", content.index(b"PK\1\2", content.index(b"PK\1\2") + 4) + 4)
+        content[at + 10 : at + 12] = (9).to_bytes(2, "little")
+        (tmp_path / "a.zip").write_bytes(content)
+        with pytest.raises(UserError, match=r"Deflate64.*unpack it") as caught:
+            _prepared(tmp_path / "a.zip", tmp_path)
+        assert caught.value.key == str(tmp_path / "a.zip")
+
+    def test_a_parquet_that_repeats_one_image_is_bounded_by_what_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(items, "MAX_BYTES", 1_000_000)
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, "png")
+        pq.write_table(pa.table({"image": [buffer.getvalue()] * 2000}), tmp_path / "a.parquet")
+        assert (tmp_path / "a.parquet").stat().st_size < 50_000
+        with pytest.raises(UserError, match="unpacks to more than"):
+            _prepared(tmp_path / "a.parquet", tmp_path)
+        assert _left(tmp_path) == []
+
+    def test_a_folder_whose_name_is_no_text(self, tmp_path: Path) -> None:
+        given = _folder(tmp_path / os.fsdecode(b"caf\xe9"), CONTENTS)
+        assert _prepared(given, tmp_path).accepted == 5
+        shards = tmp_path / os.fsdecode(b"parqu\xe9")
+        _shards(tmp_path / "shards", CONTENTS).rename(shards)  # Arrow's own paths are UTF-8
+        root = tmp_path / os.fsdecode(b"r\xe9")
+        folder, accepted, *_ = prepare("faces", shards, root, SIDE)
+        assert accepted == 5
+        preparation = Preparation(SIDE, ResizeFilter.lanczos, SIDE, 0.0)
+        assert len(open_source("faces", folder, preparation, root / "cache")) == 5
+
+    def test_a_prepared_source_is_an_input_and_images_beside_parquet_are_counted(
+        self, tmp_path: Path
+    ) -> None:
+        folder, *_ = _prepared(_folder(tmp_path / "input", CONTENTS), tmp_path)
+        again = prepare("again", folder, tmp_path / "root", SIDE)
+        assert again.accepted == 5
+        shards = _shards(tmp_path / "shards", CONTENTS)
+        (shards / "logo.png").write_bytes(CONTENTS["a.png"])
+        prepared = prepare("shards", shards, tmp_path / "root", SIDE)
+        assert (prepared.accepted, prepared.passed_over.total()) == (5, 1)
 
 
 def _full(*_: object) -> None:

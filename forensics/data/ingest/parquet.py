@@ -217,6 +217,22 @@ def _folded(text: str | None) -> str | None:
     return text and text.casefold()
 
 
+def labelled(texts: Texts) -> dict[str, bool] | None:
+    """Whether each value of a column means real images, if its values are of both classes.
+
+    Values that name no class mean generated images if another one names real ones, such as names
+    of generators beside «real».
+
+    Returns:
+        None if the values are not of both classes, or are numbers, which do not say which is which.
+    """
+    values = {text for text in texts if text is not None}
+    classes = {text: is_real(text) for text in values}
+    if True not in classes.values() or len(set(classes.values())) < 2:
+        return None
+    return {text: class_ is True for text, class_ in classes.items()}
+
+
 def _are_both_classes(column: str, present: list[str], *, asked: bool) -> bool:
     """Whether values are of both classes.
 

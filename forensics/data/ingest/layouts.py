@@ -1,0 +1,282 @@
+"""Layouts of data sets: where the generated images of each generator and its real ones are.
+
+Found by the names of folders, in any nesting: ``GENERATOR/[CLASS/]{0_real,1_fake}`` (ForenSynths,
+GANGen, UniversalFakeDetect), ``GENERATOR/SUB/{train,val}/{ai,nature}`` (GenImage),
+``{train,valid,test}/{real,fake}`` (140k, CIFAKE), ``{real,fake}_{train,test}`` (WildDeepfake),
+folders of generators alone beside named real images (DF40, Synthbuster), or parquet files with a
+column of labels and perhaps one of generators. What can be read in two ways is refused.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from forensics.data.ingest.classes import is_real, part_of
+from forensics.data.ingest.parquet import label_columns, labelled
+from forensics.errors import UserError
+from forensics.images.listing import MANIFEST, as_text, list_images, walk
+
+_GENERATOR = re.compile("generator|model", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one class.
+
+    Attributes:
+        path: a folder, with all folders below it, or parquet files' folder or file.
+        labels: labels of the rows of parquet, as ``forensics prepare --label`` takes them.
+        count: number of images.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The images of one generator, and the real images they are compared with.
+
+    Attributes:
+        generator: its name.
+        part: train, validation or test, by the data set's own folders; None if it has no such.
+        generated: its images, at least one entry.
+        real: its real images, at least one entry.
+    """
+
+    generator: str
+    part: str | None
+    generated: tuple[Images, ...]
+    real: tuple[Images, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The images of a data set by generator and part, in the order of their names.
+
+    Attributes:
+        root: the data set's folder or parquet file.
+        compared: one entry for each generator and part.
+    """
+
+    root: Path
+    compared: tuple[Compared, ...]
+
+    def __str__(self) -> str:
+        """The mapping as text, a line for each generator and part."""
+        lines = [f"{as_text(str(self.root))}:"]
+        for one in self.compared:
+            name = one.generator if one.part is None else f"{one.generator}, {one.part}"
+            lines.append(f"  {name}: {self._said(one.generated)}; real {self._said(one.real)}")
+        return "\n".join(lines)
+
+    def _said(self, images: Sequence[Images]) -> str:
+        first = images[0]
+        place = " ".join(first.labels)
+        if not place:
+            inside = first.path.is_relative_to(self.root)
+            place = str(first.path.relative_to(self.root) if inside else first.path)
+        more = f" and {len(images) - 1} more folders" if len(images) > 1 else ""
+        return f"{sum(one.count for one in images)} in {as_text(place)}{more}"
+
+
+def find_layout(root: Path, real: Sequence[Path] = ()) -> Layout:
+    """Find the layout of a data set.
+
+    Args:
+        root: its folder, or a parquet file. The generator is the first folder below it that names
+            neither a class nor a part of a split; without one, it has the folder's own name.
+        real: folders of real images for the generators that have none of their own.
+
+    Raises:
+        UserError: if there are no images, no layout or two of them, folders of unknown classes, a
+            generator without real images, or ``real`` that no generator needs.
+    """
+    if not root.exists():
+        raise UserError(f"There is no {as_text(str(root))}: correct dataset.root.", key=str(root))
+    shards = [root] if root.is_file() else _shards(root)
+    named = [folder.resolve() for folder in real]
+    folders = {} if root.is_file() else _folders(root, named)
+    if shards and folders:
+        raise _refused(
+            root, f"has both parquet files ({shards[0].name}) and images ({min(folders)})"
+        )
+    if shards:
+        if real:
+            raise _refused(root, "has its own real images, so leave out those that are named")
+        return Layout(root, _of_parquet(root, shards))
+    if not folders:
+        passed_over = ", ".join(list_images(root).passed_over) or "it is empty"
+        raise _refused(root, f"has no image below it ({passed_over}): unpack archives first")
+    given = tuple(_counted(folder) for folder in real)
+    if any(class_ is False for path in folders for class_ in map(is_real, path.split("/"))):
+        return Layout(root, _of_class_folders(root, folders, given))
+    return Layout(root, _of_generator_folders(root, folders, given))
+
+
+def _refused(root: Path, why: str) -> UserError:
+    return UserError(f"{as_text(str(root))} {why}.", key=str(root))
+
+
+def _shards(root: Path) -> list[Path]:
+    found = (path for path, reason, _ in walk(root) if not reason and path != MANIFEST)
+    return sorted(root / path for path in found if path.lower().endswith(".parquet"))
+
+
+def _folders(root: Path, without: Sequence[Path]) -> dict[str, int]:
+    """Number of images by the path of their folder, "" for the root, in the order of names."""
+    counts = Counter(path.rpartition("/")[0] for path, *_ in list_images(root).images)
+    inside = root.resolve()
+    return {
+        path: counts[path]
+        for path in sorted(counts)
+        if not any((inside / path).is_relative_to(folder) for folder in without)
+    }
+
+
+def _counted(folder: Path) -> Images:
+    count = len(list_images(folder).images) if folder.is_dir() else 0
+    if not count:
+        raise _refused(folder, "has no real images: correct the folder of real images")
+    return Images(folder, (), count)
+
+
+class _Place(NamedTuple):
+    """What the folders on a path mean."""
+
+    generator: str
+    part: str | None
+    real: bool | None
+    path: str
+
+
+def _place(root: Path, path: str) -> _Place:
+    """The generator, part and class of a folder, whose own path ends with the class.
+
+    Raises:
+        UserError: if the path names both classes or several parts.
+    """
+    names = path.split("/") if path else []
+    classes = [is_real(name) for name in names]
+    known = [depth for depth, class_ in enumerate(classes) if class_ is not None]
+    depth = known[0] if known else len(names) - 1
+    parts = {part for name in names[: depth + 1] if (part := part_of(name)) is not None}
+    if len({classes[n] for n in known}) > 1 or len(parts) > 1:
+        raise _refused(root, f"has a folder whose names contradict each other, {as_text(path)}")
+    above = names[:depth] if known else names
+    free = [name for name in above if part_of(name) is None]
+    generator = free[0] if free else root.resolve().name
+    real = classes[depth] if known else None
+    part = next(iter(parts), None)
+    return _Place(generator, part, real, "/".join(names[: depth + 1]))
+
+
+def _of_class_folders(
+    root: Path, folders: dict[str, int], given: tuple[Images, ...]
+) -> tuple[Compared, ...]:
+    """Generators whose folders are named after the classes."""
+    counts: dict[_Place, int] = defaultdict(int)
+    for path, count in folders.items():
+        counts[_place(root, path)] += count
+    unknown = [place.path or "." for place in counts if place.real is None]
+    if unknown:
+        raise _refused(
+            root,
+            f"has images in {as_text(', '.join(unknown[:3]))}, which name no class, beside folders "
+            "that do: move them away, or name a folder below it",
+        )
+    beside: dict[tuple[str, str | None, bool | None], set[str]] = defaultdict(set)
+    for place in counts:
+        beside[place.path.rpartition("/")[0], place.part, place.real].add(place.path)
+    for paths in beside.values():
+        if len(paths) > 1:
+            raise _refused(
+                root, f"has two folders of one class side by side, {as_text(', '.join(paths))}"
+            )
+    found: dict[tuple[str, str | None], dict[bool, list[Images]]] = {}
+    for place, count in counts.items():
+        classes = found.setdefault((place.generator, place.part), {True: [], False: []})
+        classes[bool(place.real)].append(Images(root / place.path, (), count))
+    return _compared(root, found, given)
+
+
+def _of_generator_folders(
+    root: Path, folders: dict[str, int], given: tuple[Images, ...]
+) -> tuple[Compared, ...]:
+    """Generators whose folders have no class: all are generated but those named as real."""
+    counts: dict[tuple[str, str | None, str, bool], int] = defaultdict(int)
+    for path, count in folders.items():
+        generator, part, real, whole = _place(root, path)
+        if path == "" and len(folders) > 1:
+            raise _refused(root, "has images beside folders of images: name one of the folders")
+        depth = next((n for n, name in enumerate(path.split("/"), 1) if name == generator), 0)
+        own = whole if real else "/".join(path.split("/")[:depth])
+        counts[generator, part, own, bool(real)] += count
+    found: dict[tuple[str, str | None], dict[bool, list[Images]]] = {}
+    for (generator, part, own, real), count in counts.items():
+        images = Images(root / own, (), count)
+        if real:
+            given = (*given, images)
+        else:
+            found.setdefault((generator, part), {True: [], False: []})[False].append(images)
+    if not found:
+        raise _refused(root, "has no generated images: name the data set's folder above it")
+    return _compared(root, found, given)
+
+
+def _compared(
+    root: Path,
+    found: dict[tuple[str, str | None], dict[bool, list[Images]]],
+    given: tuple[Images, ...],
+) -> tuple[Compared, ...]:
+    """The generators with their own real images, or with the given ones if they have none."""
+    compared = []
+    used = False
+    for (generator, part), classes in found.items():
+        name = as_text(generator if part is None else f"{generator} ({part})")
+        if not classes[False]:
+            raise _refused(root, f"has no generated images of {name}: remove it")
+        if not classes[True] and not given:
+            raise _refused(root, f"has no real images for {name}: name a folder of real images")
+        used = used or not classes[True]
+        real = tuple(classes[True]) or given
+        compared.append(Compared(generator, part, tuple(classes[False]), real))
+    if given and not used:
+        raise _refused(root, "has its own real images, so leave out those that are named")
+    return tuple(compared)
+
+
+def _of_parquet(root: Path, shards: Sequence[Path]) -> tuple[Compared, ...]:
+    """Generators by the columns of parquet files."""
+    columns = label_columns(shards)
+    known = {name: classes for name in columns if (classes := labelled(columns[name]))}
+    rows = {name: [known[name].get(text or "") for text in columns[name]] for name in known}
+    if not known or any(of_rows != next(iter(rows.values())) for of_rows in rows.values()):
+        what = f"several, contradicting columns of classes, {', '.join(known)}"
+        if not known:
+            what = f"no column with names of both classes (found: {', '.join(columns) or 'none'})"
+        raise _refused(root, f"has {what}: use forensics prepare --label for each class")
+    by_generator = [name for name in columns if _GENERATOR.search(name)]
+    column = next((name for name in known if name not in by_generator), next(iter(known)))
+    if None in rows[column]:
+        raise _refused(root, f"has rows without a {column}: use forensics prepare --label")
+    names = columns[by_generator[0]] if by_generator else [root.stem] * len(rows[column])
+    counts: Counter[tuple[str, bool]] = Counter()
+    labels: dict[tuple[str, bool], dict[str, None]] = defaultdict(dict)
+    for name, real, label in zip(names, rows[column], columns[column], strict=True):
+        key = str(name), bool(real)
+        counts[key] += 1
+        labels[key][f"{column}={label}"] = None
+        if by_generator:
+            labels[key][f"{by_generator[0]}={name}"] = None
+    found = {key: Images(root, tuple(sorted(labels[key])), counts[key]) for key in sorted(counts)}
+    reals = tuple(images for (_, real), images in found.items() if real)
+    return tuple(
+        Compared(name, None, (images,), (found[name, True],) if (name, True) in found else reals)
+        for (name, real), images in found.items()
+        if not real
+    )

@@ -1,0 +1,230 @@
+"""Layouts of data sets, each built here: classes by name, not by order; ambiguity refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_images
+
+from forensics.data.ingest.classes import is_real, part_of
+from forensics.data.ingest.layouts import Images, Layout, find_layout
+from forensics.errors import UserError
+
+Found = dict[tuple[str, str | None], tuple[list[str], list[str], int, int]]
+
+
+def _write(root: Path, *folders: str) -> None:
+    """One image in each of the folders, two where it says generated."""
+    for seed, folder in enumerate(folders):
+        write_images(root / folder, 2 if is_real(Path(folder).name) is False else 1, seed)
+
+
+def _found(layout: Layout) -> Found:
+    return {
+        (one.generator, one.part): (
+            [str(images.path.relative_to(layout.root)) for images in one.generated],
+            [str(images.path.relative_to(layout.root)) for images in one.real],
+            sum(images.count for images in one.generated),
+            sum(images.count for images in one.real),
+        )
+        for one in layout.compared
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "real"),
+    [
+        *((name, True) for name in ("0_real", "REAL", "nature", "real_test", "original_sequences")),
+        *((name, False) for name in ("1_fake", "FAKE", "ai", "fake_train", "training-fake")),
+        *((name, None) for name in ("real_madrid", "real_fake", "0", "train", "imagenet_ai_04")),
+    ],
+)
+def test_classes_are_told_by_name(name: str, real: bool | None) -> None:
+    assert is_real(name) is real
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *(("valid", "validation"), ("Val", "validation"), ("fake_train", "train")),
+        *(("testing", "test"), ("train_station", None), ("real", None), ("train_test", None)),
+    ],
+)
+def test_parts_are_told_by_name(name: str, part: str | None) -> None:
+    assert part_of(name) == part
+
+
+class TestFolders:
+    @pytest.mark.parametrize(
+        ("real", "fake"), [("0_real", "1_fake"), ("real", "fake"), ("REAL", "FAKE"),
+                           ("nature", "ai"), ("original", "manipulated")]
+    )  # fmt: skip
+    def test_generators_with_and_without_categories(
+        self, tmp_path: Path, real: str, fake: str
+    ) -> None:
+        of_progan = [
+            f"progan/{name}/{class_}" for name in ("car", "cat") for class_ in (real, fake)
+        ]
+        _write(tmp_path, *of_progan, f"biggan/{real}", f"biggan/{fake}")
+        assert _found(find_layout(tmp_path)) == {
+            ("biggan", None): ([f"biggan/{fake}"], [f"biggan/{real}"], 2, 1),
+            ("progan", None): (
+                [f"progan/car/{fake}", f"progan/cat/{fake}"],
+                [f"progan/car/{real}", f"progan/cat/{real}"],
+                *(4, 2),
+            ),
+        }
+
+    def test_parts_of_one_generator(self, tmp_path: Path) -> None:
+        root = tmp_path / "140k"
+        _write(
+            root, *(f"{part}/{c}" for part in ("train", "valid", "test") for c in ("real", "fake"))
+        )
+        assert _found(find_layout(root)) == {
+            ("140k", part): ([f"{folder}/fake"], [f"{folder}/real"], 2, 1)
+            for folder, part in (("train", "train"), ("valid", "validation"), ("test", "test"))
+        }
+
+    def test_parts_below_the_generator(self, tmp_path: Path) -> None:
+        below = "ADM/imagenet_ai_0508_adm", "VQDM/imagenet_ai_0419_vqdm"
+        _write(tmp_path, *(f"{b}/{p}/{c}" for b in below for p in ("train", "val")
+                           for c in ("ai", "nature")))  # fmt: skip
+        found = _found(find_layout(tmp_path))
+        assert set(found) == {
+            (name, part) for name in ("ADM", "VQDM") for part in ("train", "validation")
+        }
+        folder = "ADM/imagenet_ai_0508_adm/val"
+        assert found["ADM", "validation"] == ([f"{folder}/ai"], [f"{folder}/nature"], 2, 1)
+
+    def test_parts_in_the_name_of_the_class(self, tmp_path: Path) -> None:
+        root = tmp_path / "wild"
+        _write(root, *(f"{c}_{p}/{n}" for c in ("real", "fake") for p in ("train", "test")
+                       for n in (1, 2)))  # fmt: skip
+        assert _found(find_layout(root)) == {
+            ("wild", part): ([f"fake_{part}"], [f"real_{part}"], 2, 2) for part in ("train", "test")
+        }
+
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_generators_alone_need_named_real_images(self, tmp_path: Path, inside: bool) -> None:
+        root = tmp_path / "synthbuster"
+        _write(root, "dalle2", "glide/frames/01", "glide/frames/02")
+        with pytest.raises(UserError, match=r"no real images for dalle2"):
+            find_layout(root)
+        real = root / "raise" if inside else tmp_path / "raise"
+        write_images(real, 5, seed=9)
+        layout = find_layout(root, [real])
+        assert [(one.generator, one.generated[0].count) for one in layout.compared] == [
+            *(("dalle2", 1), ("glide", 2))
+        ]
+        for one in layout.compared:
+            assert [(images.path, images.count) for images in one.real] == [(real, 5)]
+        assert "glide: 2 in glide; real 5 in" in str(layout)
+
+    def test_one_real_folder_beside_generators_is_that_of_all(self, tmp_path: Path) -> None:
+        _write(tmp_path, "dalle2", "glide", "real")
+        found = _found(find_layout(tmp_path))
+        assert found == {(name, None): ([name], ["real"], 1, 1) for name in ("dalle2", "glide")}
+
+    def test_named_real_images_are_of_those_without_their_own(self, tmp_path: Path) -> None:
+        _write(tmp_path, "a/0_real", "a/1_fake", "b/1_fake")
+        with pytest.raises(UserError, match="no real images for b"):
+            find_layout(tmp_path)
+        write_images(tmp_path / "reals", 3, seed=9)
+        layout = find_layout(tmp_path, [tmp_path / "reals"])
+        assert _found(layout)["a", None][1] == ["a/0_real"]
+        assert _found(layout)["b", None][1] == ["reals"]
+
+    def test_the_mapping_is_said_in_lines(self, tmp_path: Path) -> None:
+        _write(tmp_path, "p/car/0_real", "p/car/1_fake", "p/cat/0_real", "p/cat/1_fake")
+        assert str(find_layout(tmp_path)).splitlines() == [
+            f"{tmp_path}:",
+            "  p: 4 in p/car/1_fake and 1 more folders; real 2 in p/car/0_real and 1 more folders",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        pytest.param(["a/real", "a/fake", "a/other"], "a/other", id="an unknown class"),
+        pytest.param(["real", "fake", ""], "name no class", id="images beside the classes"),
+        pytest.param(["a/real", "a/original", "a/fake"], "side by side", id="two real folders"),
+        pytest.param(["a/real/fake"], "contradict", id="both classes on a path"),
+        pytest.param(["train/a/test/fake", "real"], "contradict", id="two parts on a path"),
+        pytest.param(["a/real", "a/fake", "b/real"], "no generated images of b", id="real alone"),
+        pytest.param(["real"], "no generated images", id="nothing but real"),
+        pytest.param(["", "a"], "beside folders", id="images and folders"),
+        pytest.param([], "no image", id="nothing"),
+    ],
+)
+def test_what_is_not_clear_is_refused(tmp_path: Path, folders: list[str], said: str) -> None:
+    _write(tmp_path, *folders)
+    with pytest.raises(UserError, match=said) as caught:
+        find_layout(tmp_path)
+    assert caught.value.key == str(tmp_path)
+
+
+def test_real_images_that_no_generator_needs_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path, "set/a/real", "set/a/fake", "more")
+    with pytest.raises(UserError, match="its own real images"):
+        find_layout(tmp_path / "set", [tmp_path / "more"])
+
+
+def test_images_and_parquet_are_two_layouts(tmp_path: Path) -> None:
+    _write(tmp_path, "real", "fake")
+    pq.write_table(pa.table({"image": [b"x"], "label": ["real"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="both parquet files"):
+        find_layout(tmp_path)
+
+
+class TestParquet:
+    def _of(self, tmp_path: Path, **columns: list[object]) -> Layout:
+        path = tmp_path / "set.parquet"
+        count = len(next(iter(columns.values())))
+        pq.write_table(pa.table({"image": [b"x"] * count, **columns}), path)
+        return find_layout(path)
+
+    def test_labels_with_a_column_of_generators(self, tmp_path: Path) -> None:
+        layout = self._of(
+            tmp_path,
+            label=["fake", "real", "fake", "fake"],
+            generator=["sd", "nature", "glide", "sd"],
+        )
+        assert [
+            (one.generator, one.generated[0], one.real[0].labels) for one in layout.compared
+        ] == [
+            (
+                name,
+                Images(layout.root, (f"generator={name}", "label=fake"), count),
+                ("generator=nature", "label=real"),
+            )
+            for name, count in (("glide", 1), ("sd", 2))
+        ]
+
+    def test_labels_alone(self, tmp_path: Path) -> None:
+        (one,) = self._of(tmp_path, label=["FAKE", "REAL", "FAKE"]).compared
+        assert (one.generator, one.generated[0].labels, one.real[0].labels) == (
+            *("set", ("label=FAKE",), ("label=REAL",)),
+        )
+
+    def test_generators_and_real_in_one_column(self, tmp_path: Path) -> None:
+        layout = self._of(tmp_path, model=["sdxl", "real", "flux"])
+        assert [one.generator for one in layout.compared] == ["flux", "sdxl"]
+        assert {one.real[0].labels for one in layout.compared} == {("model=real",)}
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"label": [0, 1, 1]},  # which is real?
+            {"label": ["real", "fake", "fake"], "target": ["fake", "real", "fake"]},
+            {"label": ["real", "fake", None]},
+            {"id": [0, 1, 2]},
+        ],
+    )
+    def test_what_does_not_say_its_classes_is_refused(
+        self, tmp_path: Path, columns: dict[str, list[object]]
+    ) -> None:
+        with pytest.raises(UserError, match="--label"):
+            self._of(tmp_path, **columns)
