@@ -44,7 +44,8 @@ from forensics.data.ingest import items
 from forensics.data.ingest.prepare import prepare
 from forensics.data.sources import Preparation, open_source
 from forensics.errors import UserError
-from forensics.images.decode import RejectedImage, decode
+from forensics.images.containers import RejectedImage
+from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter
 
 SIDE = 16
@@ -126,7 +127,7 @@ MORE_REJECTED: dict[str, tuple[Make, str]] = {
     "jpeg of 4 gigapixels": (lambda: _jpeg_of(65_500, 65_500), "^65500x65500" + OVER_CAP),
     "jpeg of no height": (lambda: _jpeg_of(32, 0), "."),
     "webp of 268 megapixels": (lambda: _webp_of(16_384, 16_384), "."),
-    "webp without its last byte": (lambda: WHOLE_WEBP[:-1], "."),
+    "webp without its last two bytes": (lambda: WHOLE_WEBP[:-2], "truncated"),
     "png of no width": (lambda: png(0, 16, 8, GREY, b""), "."),
     "png of 3 bits": (lambda: png(16, 16, 3, GREY, bytes(256)), "."),
     "png with a wrong header checksum": (lambda: _flipped(WHOLE_PNG, 30), "."),
@@ -149,8 +150,6 @@ MORE_REJECTED: dict[str, tuple[Make, str]] = {
         lambda: WHOLE_PNG[:33] + chunk(b"tEXt", b"image\0" + WHOLE_PNG) + END,
         ".",
     ),
-    "png with a bomb of a colour profile": (lambda: _packed(b"iCCP", b"a\0\0"), "."),
-    "png with a bomb of a comment in utf-8": (lambda: _packed(b"iTXt", b"a\0\1\0\0\0"), "."),
     "smaller than the least": (lambda: encoded(Image.new("RGB", (15, 99)), "png"), "15x99 pixels"),
     "one pixel": (lambda: encoded(Image.new("RGB", (1, 1)), "jpeg"), "1x1 pixels"),
 }
@@ -162,6 +161,9 @@ ACCEPTED: dict[str, Make] = {
     "jpeg with exif in a loop": lambda: _with_exif(_loop()),
     "jpeg of a thousand scans": _many_scans,
     "png with a bomb of pixels": lambda: _png_with_too_many_rows(),
+    "png with a bomb of a colour profile": lambda: _packed(b"iCCP", b"a\0\0"),
+    "png with a bomb of a comment in utf-8": lambda: _packed(b"iTXt", b"a\0\1\0\0\0"),
+    "webp without its last byte, which fills up": lambda: WHOLE_WEBP[:-1],
     "png with a harmless comment": lambda: encoded(noise(), "png", pnginfo=_comment()),
     "png without its end": lambda: WHOLE_PNG.removesuffix(END),
     "png of 16 bits": lambda: encoded(Image.fromarray(np.zeros((16, 16), np.uint16)), "png"),

@@ -18,7 +18,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 from sklearn.metrics import roc_auc_score
 
-from forensics.images.decode import MAX_PIXELS, RejectedImage, decode
+from forensics.images.containers import RejectedImage
+from forensics.images.decode import MAX_PIXELS, decode
 from forensics.images.geometry import Match, ResizeFilter, matched, to_square
 
 Pixels = NDArray[np.uint8]
@@ -272,15 +273,6 @@ class TestAccepted:
         assert decoded(encoded(Image.new("RGB", (1, 1)), "png"))[0].shape == (1, 1, 3)
 
 
-def _bomb(after_pixels: bool) -> bytes:
-    """A PNG with a text that is 100 MB long when unpacked."""
-    packed = zlib.compress(b"a" * 100_000_000, 1)
-    text = chunk(b"zTXt", b"Comment\0\0" + packed)
-    png = encoded(noise(), "png")
-    cut = -len(END) if after_pixels else 33  # 33: signature and header
-    return png[:cut] + text + png[cut:]
-
-
 OVER_CAP = f" pixels are more than the {MAX_PIXELS} allowed"
 REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "neither JPEG, PNG nor WebP"),
@@ -302,16 +294,18 @@ REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: encoded(noise(), "webp", save_all=True, append_images=frames()),
         "an animation",
     ),
-    "jpeg cut in half": (lambda: half(encoded(noise(), "jpeg")), "Truncated"),
-    "jpeg without its last two bytes": (lambda: encoded(noise(), "jpeg")[:-2], "truncated"),
+    "jpeg cut in half": (lambda: half(encoded(noise(), "jpeg")), "truncated"),
+    "jpeg cut in half with an end mark": (
+        lambda: half(encoded(noise(), "jpeg")) + b"\xff\xd9",
+        "truncated",
+    ),
+    "jpeg cut in its header": (lambda: encoded(noise(), "jpeg")[:200], "truncated"),
     "png cut in half": (lambda: half(encoded(noise(), "png")), "."),
     "webp cut in half": (lambda: half(encoded(noise(), "webp")), "."),
-    "text bomb before the pixels": (lambda: _bomb(after_pixels=False), "."),
-    "text bomb behind the pixels": (lambda: _bomb(after_pixels=True), "."),
-    "header of 100 megapixels": (lambda: png(10_000, 10_000, 8, RGB, b""), OVER_CAP),
+    "header of 257 megapixels": (lambda: png(16_000, 16_063, 8, RGB, b""), OVER_CAP),
     "header of 400 megapixels": (lambda: png(20_000, 20_000, 8, RGB, b""), OVER_CAP),
     "header of 2^62 pixels": (lambda: png(2**31 - 1, 2**31 - 1, 8, RGB, b""), OVER_CAP),
-    "one row above the cap": (lambda: png(8_000, 8_001, 8, RGB, b""), "^8000x8001" + OVER_CAP),
+    "one row above the cap": (lambda: png(16_000, 16_001, 8, RGB, b""), "^16000x16001" + OVER_CAP),
 }
 
 
@@ -332,7 +326,7 @@ class TestRejected:
 
     def test_the_largest_image_is_not_refused_for_its_size(self, decoded: Decode) -> None:
         with pytest.raises(RejectedImage) as caught:
-            decoded(png(8_000, 8_000, 8, RGB, b""))
+            decoded(png(16_000, 16_000, 1, GREY, b""))
         assert "allowed" not in str(caught.value)
 
     @pytest.mark.parametrize(("width", "height"), [(1, 1), (23, 40), (40, 23)])

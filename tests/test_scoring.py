@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +34,21 @@ class MeanRed(Detector):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return to_unit_range(images)[:, 0].mean(dim=(1, 2))
+
+
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "jpeg", **options)
+    return file.getvalue()
+
+
+def exif(*entries: tuple[int, int, int]) -> bytes:
+    """Exif data with entries of one value each: tag, type and the four bytes of the value."""
+    written = b"".join(
+        struct.pack("<HHI", tag, kind, 1) + value.to_bytes(4, "little")
+        for tag, kind, value in entries
+    )
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + written + bytes(4)
 
 
 def by_hand(row: NDArray[np.uint8]) -> float:
@@ -100,9 +117,6 @@ class TestPredict:
     @pytest.mark.parametrize(
         "pictures",
         [
-            [np.zeros((16, 16, 3), np.float32)],
-            [np.zeros((16, 16), np.uint8)],
-            [np.zeros((16, 16, 4), np.uint8)],
             torch.zeros(1, 3, 16, 16),
             torch.zeros(3, 16, 16, dtype=torch.uint8),
         ],
@@ -110,6 +124,91 @@ class TestPredict:
     def test_pixels_of_another_kind_are_refused(self, predictor: Predictor, pictures: Any) -> None:  # noqa: ANN401
         with pytest.raises(UserError, match="uint8"):
             predictor.predict(pictures)
+
+    def test_content_and_open_files_are_scored_as_their_path(
+        self, predictor: Predictor, tmp_path: Path
+    ) -> None:
+        (path,) = write_images(tmp_path, 1)
+        expected = predictor.predict(path)
+        assert predictor.predict(path.read_bytes()) == expected
+        with path.open("rb") as file:
+            assert predictor.predict(file) == expected
+        assert predictor.predict(io.BytesIO(path.read_bytes())) == expected
+
+    def test_grey_and_transparent_arrays_follow_the_rules_of_files(
+        self, predictor: Predictor
+    ) -> None:
+        red = noise()[..., 0]
+        grey = np.repeat(red[..., None], 3, axis=2)
+        for given in (red, [red], Image.fromarray(red)):
+            assert predictor.predict(given)[0].logit == predictor.predict(grey)[0].logit
+        clear = np.concatenate([grey, np.zeros_like(grey[..., :1])], axis=2)
+        assert predictor.predict(clear)[0].logit == pytest.approx(1)  # white
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (np.zeros((16, 16, 3), np.float32), "float32"),
+            (np.zeros((16, 16, 2), np.uint8), "(16, 16, 2)"),
+            (np.zeros((2, 16, 16, 3), np.uint8), "(2, 16, 16, 3)"),
+            (np.zeros((0, 0, 3), np.uint8), "0x0"),
+            (Image.new("RGB", (0, 0)), "0x0"),
+            (Image.new("F", (16, 16), 0.5), "mode F"),
+            (Image.new("I", (16, 16), 200), "mode I"),
+            (b"", "an empty file"),
+            (b"<!DOCTYPE html><html>", "HTML"),
+            (io.StringIO("text"), "StringIO"),
+            (7, "int"),
+            (None, "NoneType"),
+            (torch.zeros(3, 16, 16, dtype=torch.uint8), "Tensor"),
+        ],
+        ids=str,
+    )
+    def test_what_is_no_image_is_one_error_among_others(
+        self,
+        predictor: Predictor,
+        given: Any,  # noqa: ANN401
+        said: str,
+    ) -> None:
+        good = noise()
+        before, one, after = predictor.predict([good, given, good])
+        assert said in one.error
+        assert (one.verdict, one.logit) == (None, None)
+        assert before.logit == after.logit == predictor.predict(good)[0].logit
+
+    def test_a_lazily_opened_broken_image_is_one_error_among_others(
+        self, predictor: Predictor, tmp_path: Path
+    ) -> None:
+        content = jpeg(Image.fromarray(photos(1, 128)[0]))
+        (tmp_path / "a.jpg").write_bytes(content[:-200])
+        closed = Image.open(io.BytesIO(content))
+        closed.close()
+        good = noise()
+        with Image.open(tmp_path / "a.jpg") as cut:
+            for broken in (cut, closed):
+                before, one, after = predictor.predict([good, broken, good])
+                assert one.error
+                assert one.verdict is None
+                assert before.logit == after.logit is not None
+
+    @pytest.mark.parametrize("tag", [0x0100, 0x0103, 0x011A, 0x8769])
+    def test_odd_exif_of_an_opened_image_does_not_matter(
+        self, predictor: Predictor, tag: int
+    ) -> None:
+        pixels = Image.fromarray(photos(1, 40)[0][:30])
+        turned = Image.open(
+            io.BytesIO(jpeg(pixels, exif=exif((tag, 4, 2**32 - 1), (0x0112, 3, 6))))
+        )
+        one = predictor.predict(turned)[0]
+        assert (one.width, one.height, one.error) == (30, 40, "")
+
+    def test_a_damaged_jpeg_is_unsure_and_says_so(self, predictor: Predictor) -> None:
+        content = jpeg(Image.fromarray(photos(1, 64)[0]))
+        assert "damaged" not in predictor.predict(content)[0].reason
+        one = predictor.predict(content[:-2] + b"\x12\x34\x56\x78" * 8 + content[-2:])[0]
+        assert one.verdict is Verdict.unsure
+        assert "damaged: " in one.reason
+        assert "extraneous bytes" in one.reason
 
     @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
     def test_predictor_scores_in_the_precision_it_was_tested_in(self, precision: str) -> None:

@@ -12,7 +12,9 @@ import json
 import logging
 import mmap
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -29,7 +31,8 @@ from forensics.compute import in_order
 from forensics.data.ingest.classes import refuse_both_classes
 from forensics.errors import UserError
 from forensics.files import staged
-from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
+from forensics.images.containers import DAMAGED, RejectedImage
+from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
 from forensics.images.geometry import Match, ResizeFilter, matched, to_square
 from forensics.images.listing import ImageFile, as_text, counted, list_images, read_origins
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 _DIGEST_BYTES = 16
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
 _CHECKED_AT_ONCE = 64
+_SHOWN_REASONS = 3
+_SIZE = re.compile(r"^\d+x\d+ pixels,? (?=each|are)")
 _AT_ONCE = 256
 
 
@@ -278,15 +283,23 @@ def open_source(
     if len(source.rejected) / read > preparation.max_rejected_share:
         path, reason = source.rejected[0]
         raise UserError(
-            f"{len(source.rejected)} of the {read} files in {place} cannot be used, the first "
-            f"{path!r} ({reason}): fix or remove those listed in {source.manifest}, or allow more "
-            "with dataset.max_rejected_share.",
+            f"{len(source.rejected)} of the {read} files in {place} cannot be used "
+            f"({_counted(source.rejected)}), the first {path!r} ({reason}): fix or remove those "
+            f"listed in {source.manifest}, or allow more with dataset.max_rejected_share.",
             key="dataset.max_rejected_share",
         )
     if source.rejected:
         log.warning(
-            "%s: %d of %d files left out, the first %r (%s); all are listed in %s",
-            name, len(source.rejected), read, *source.rejected[0], source.manifest,
+            "%s: %d of %d files left out (%s), the first %r (%s); all are listed in %s",
+            name, len(source.rejected), read, _counted(source.rejected), *source.rejected[0],
+            source.manifest,
+        )  # fmt: skip
+    damaged = [(path, flag) for path, flag in source.flagged if flag.startswith(DAMAGED)]
+    if damaged:
+        log.warning(
+            "%s: %d of %d files are used though they may be damaged, the first %r (%s); all are "
+            "flagged in %s",
+            name, len(damaged), read, *damaged[0], source.manifest,
         )  # fmt: skip
     return source
 
@@ -432,10 +445,11 @@ def _build(
         manifest[start:] = reversed(manifest[start:])
         _to_disk(out)
     if not first + last:
+        rejected = [(entry["path"], entry["rejected"]) for entry in manifest]
         raise UserError(
-            f"None of the {len(files)} files in {as_text(str(folder))} can be used, the first is "
-            f"{manifest[0]['path']!r} ({manifest[0]['rejected']}): put JPEG, PNG or WebP images "
-            "there."
+            f"None of the {len(files)} files in {as_text(str(folder))} can be used "
+            f"({_counted(rejected)}), the first is {rejected[0][0]!r} ({rejected[0][1]}): put "
+            "other images there."
         )
     _reverse_last(unfinished / _ROWS, first + last, last)
     with (unfinished / _MANIFEST).open("wb") as out:
@@ -495,6 +509,14 @@ def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
     noted = manifest.filter(pc.is_valid(manifest[column]))
     pairs = zip(noted["path"].to_pylist(), noted[column].to_pylist(), strict=True)
     return cast(list[tuple[str, str]], list(pairs))
+
+
+def _counted(rejected: list[tuple[str, str]]) -> str:
+    """Number of rejected files by reason, the most frequent first."""
+    reasons = Counter(_SIZE.sub("", reason) for _, reason in rejected)
+    shown = [f"{count}: {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS)]
+    more = reasons.total() - sum(count for _, count in reasons.most_common(_SHOWN_REASONS))
+    return "; ".join([*shown, *([f"{more} for other reasons"] if more else [])])
 
 
 def _hash(content: bytes) -> str:

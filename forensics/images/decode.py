@@ -4,32 +4,53 @@ JPEG, PNG and WebP are accepted, by content, not by name. Pixels become 8-bit RG
 the EXIF orientation is applied; 16 bits are scaled to 8, not clipped; grey is repeated in the three
 channels; palettes and CMYK are converted by Pillow without colour profiles; transparency is blended
 with white; of a file with several JPEG images (MPO, as written by phones) the first is used.
-Rejected are animations, truncated files, images beyond `MAX_PIXELS` and images with a side shorter
-than a given minimum.
+Rejected are animations, files without all pixels, images beyond `MAX_PIXELS` and images with a side
+shorter than a given minimum. Metadata is never a reason to reject a file.
 """
 
+import io
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import simplejpeg
+from PIL import Image
 
-POLICY_VERSION = 1
+from forensics.images.containers import DAMAGED, Parts, RejectedImage, read_parts
+
+POLICY_VERSION = 2
 """Increased with every change here that could change a pixel; caches are then rebuilt."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-MAX_PIXELS = 64_000_000
+EQUAL_POLICIES = frozenset({1, 2})
+"""Versions by which the pixels of a file that both accept are equal: 2 accepts more files, and does
+not apply an orientation that XMP alone gives."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+MAX_PIXELS = 256_000_000
+"""Limit of the pixels of an image; phones take 200 million. Decoding needs up to eight bytes for
+each."""
+
 # Pillow would warn at one number of pixels and fail at another; `decode` has a single limit.
 Image.MAX_IMAGE_PIXELS = None
 # Warnings of irregular metadata, which lack the file's name; this module's rules decide instead.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+_JPEG_MODES = {"RGB": ("RGB", "RGB"), "L": ("GRAY", "L"), "CMYK": ("CMYK", "CMYK;I")}
+"""Colour space and raw mode by Pillow's mode. Pillow, too, takes CMYK as Adobe's, inverted."""
 
-class RejectedImage(Exception):
-    """A file is not an accepted image; the text is the reason, without the path."""
+# Of libjpeg's warnings those of a decoder that ran out of data or lost its place in them.
+_LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "instead of RST")
+_UNSUPPORTED = "subsampling"
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Decoded(NamedTuple):
@@ -38,7 +59,7 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: ``(H, W, 3)`` uint8 RGB.
         flag: an irregularity of the file that did not lead to rejection, or "".
-        format: format of the file: JPEG, PNG, WEBP, or MPO for several JPEG images.
+        format: format of the file: JPEG, PNG or WEBP.
     """
 
     pixels: Image.Image
@@ -46,11 +67,11 @@ class Decoded(NamedTuple):
     format: str
 
 
-def decode(path: Path, min_side: int) -> Decoded:
+def decode(source: Path | bytes, min_side: int) -> Decoded:
     """Read an image file by the policy of this module.
 
     Args:
-        path: the file; no code in it is run.
+        source: the file or its content; no code in it is run.
         min_side: minimum height and width in pixels.
 
     Returns:
@@ -61,57 +82,77 @@ def decode(path: Path, min_side: int) -> Decoded:
         OSError: for errors of the file system: no permission, a failing disk.
     """
     try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise RejectedImage(
-                    f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed"
-                )
-            if min(width, height) < min_side:
-                raise RejectedImage(
-                    f"{width}x{height} pixels, each side must have at least {min_side}"
-                )
-            if image.format != "MPO" and getattr(image, "is_animated", False):
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            parts = read_parts(file)
+        with Image.open(io.BytesIO(parts.content), formats=(parts.format,)) as image:
+            check_size(image, min_side)
+            if parts.animation:
                 raise RejectedImage("an animation, not a single image")
-            image.load()
-            flag = _check_png(path) if image.format == "PNG" else ""
-            return Decoded(to_rgb(image), flag, str(image.format))
+            if parts.format == "JPEG":
+                loaded, damage = _load_jpeg(image, parts)
+            else:
+                loaded, damage = image, ""
+            loaded.load()
+            flag = "; ".join(filter(None, (damage, parts.flag)))
+            rgb = to_rgb(loaded, parts.orientation.value)
+            return Decoded(rgb, flag, parts.format)
     except (RejectedImage, MemoryError):
         raise
-    except UnidentifiedImageError:
-        raise RejectedImage("neither JPEG, PNG nor WebP by its content") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # Pillow's own errors have no errno
-        # Decoders can raise anything on a crafted file: OSError, SyntaxError, ValueError,
-        # struct.error, zlib.error and more. All mean a rejection.
-        raise RejectedImage(" ".join(f"{type(error).__name__}: {error}".split())) from error
+        raise rejection(error) from error
 
 
-def _check_png(path: Path) -> str:
-    """Verify a PNG's chunks against their checksums, which loading does not do for pixels.
+def rejection(error: Exception) -> RejectedImage:
+    """The rejection for an error of a decoder.
+
+    Decoders can raise anything on a crafted file: OSError, SyntaxError, ValueError, struct.error,
+    zlib.error and more. All mean a rejection.
+    """
+    return RejectedImage(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def check_size(image: Image.Image, min_side: int) -> None:
+    """Raise `RejectedImage` for an image of too many pixels or with too short a side."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise RejectedImage(f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed")
+    if min(width, height) < min_side:
+        raise RejectedImage(f"{width}x{height} pixels, each side must have at least {min_side}")
+
+
+def _load_jpeg(image: Image.Image, parts: Parts) -> tuple[Image.Image, str]:
+    """Decode a JPEG with libjpeg-turbo, whose warnings Pillow hides.
 
     Returns:
-        "", or an irregularity: a file without an end chunk is decoded as if it were complete.
+        The image, and the warning of a file whose pixels may be wrong, or "".
 
     Raises:
-        SyntaxError: if a chunk does not match its checksum.
+        RejectedImage: if libjpeg did not find the data of all pixels.
     """
+    space, raw = _JPEG_MODES[image.mode]
     try:
-        with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
-            image.verify()
-            end = file.read(4)  # the end chunk's own checksum, which Pillow does not verify
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        end = b""
-    return "" if end == b"\xaeB`\x82" else "no end mark"
+        pixels = simplejpeg.decode_jpeg(parts.content, space)
+    except ValueError as error:
+        warning = " ".join(str(error).split())
+        if any(lost in warning for lost in _LOST):
+            raise RejectedImage(f"truncated or damaged: {warning}") from error
+        # Pillow reads what simplejpeg only reads with a warning, or not at all: rare subsampling.
+        return image, "" if _UNSUPPORTED in warning else f"{DAMAGED}{warning}"
+    return Image.frombytes(image.mode, image.size, pixels, "raw", raw), ""
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an opened image to upright 8-bit RGB by the rules of this module."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
+def to_rgb(image: Image.Image, orientation: int) -> Image.Image:
+    """Convert an opened image to upright 8-bit RGB by the rules of this module.
+
+    Args:
+        image: an image of any mode in which an accepted file can be opened.
+        orientation: its EXIF orientation, 1 to 8.
+    """
+    if orientation in _TURNED:
+        image = image.transpose(_TURNED[orientation])
+    if image.mode.startswith("I;16"):  # which Pillow would clip to white
         levels = np.asarray(image)
         grey = np.rint((levels / 257).clip(0, 255)).astype(np.uint8)
         if "transparency" in image.info:
@@ -120,4 +161,4 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,12 +1,13 @@
 """Metadata of an image file."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-_ORIENTATION = 0x0112
+from forensics.images.containers import read_parts
 
 # Table K.1 of ITU-T T.81, the luminance quantisation steps that libjpeg scales by the quality.
 # fmt: off
@@ -47,17 +48,16 @@ class Metadata(NamedTuple):
 
 def read_metadata(path: Path) -> Metadata:
     """Read the header of a file that `forensics.images.decode.decode` accepts."""
-    with Image.open(path) as image:
-        exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
+    with path.open("rb") as file:
+        parts = read_parts(file)
+    with Image.open(io.BytesIO(parts.content), formats=(parts.format,)) as image:
         return Metadata(
-            # An MPO file is a JPEG with several images.
-            "JPEG" if image.format == "MPO" else str(image.format),
+            parts.format,
             *image.size,
             image.mode,
             _jpeg_quality(image),
-            int(orientation) if orientation in range(1, 9) else 1,
-            len(exif) > 0,
+            parts.orientation.value,
+            parts.orientation.entries > 0,
         )
 
 

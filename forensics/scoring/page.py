@@ -13,7 +13,8 @@ from PIL import Image
 
 from forensics.compute import in_order
 from forensics.files import atomic
-from forensics.images.decode import RejectedImage, decode
+from forensics.images.containers import RejectedImage
+from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter, to_square
 from forensics.progress import Progress
 

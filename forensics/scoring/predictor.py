@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,15 +22,15 @@ from forensics.compute import Precision
 from forensics.detectors import DETECTORS, Detector, plugins
 from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL, UPGRADES, DetectorCard
 from forensics.errors import UserError
-from forensics.images.decode import POLICY_VERSION, RejectedImage, decode, to_rgb
+from forensics.images.containers import DAMAGED, RejectedImage
+from forensics.images.decode import EQUAL_POLICIES
 from forensics.images.geometry import Match, ResizeFilter, matched, recompressed, to_square
 from forensics.images.perturbations import zoomed
 from forensics.images.spectra import nearest, profiles
 from forensics.model_files import load_model
 from forensics.scoring.explanation import grad_cam
+from forensics.scoring.images import ImageLike, read_image
 from forensics.scoring.scorer import Scorer
-
-ImageLike: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
 
 MILD_JPEG_QUALITY = 90
 MILD_ZOOM_PIXELS = 0.5
@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
         reason: reason of the verdict unsure, or "".
         width: width of the upright image in pixels.
         height: height of the upright image in pixels.
-        format: JPEG, PNG, WEBP or MPO; "" for an image given as pixels.
+        format: JPEG, PNG or WEBP; "" for an image given as pixels.
         error: reason why it could not be read, or "".
     """
 
@@ -89,6 +89,7 @@ class _Prepared(NamedTuple):
     width: int | None
     height: int | None
     format: str
+    damage: str
     error: str
 
 
@@ -120,10 +121,10 @@ class Predictor:
         detector, content, sha256 = load_model(path, DETECTORS, UPGRADES, pretrained=False)
         try:
             card = DetectorCard.from_file(content)
-            if card.input.decode_policy != POLICY_VERSION:
+            if card.input.decode_policy not in EQUAL_POLICIES:
                 raise ValueError(
                     f"decode_policy is {card.input.decode_policy}, this version's is "
-                    f"{POLICY_VERSION}"
+                    f"{max(EQUAL_POLICIES)}"
                 )
             ResizeFilter(card.input.resize_filter)
             Match(card.input.match)
@@ -140,17 +141,18 @@ class Predictor:
         """Score some images.
 
         Args:
-            images: one or several, each a path, a PIL image or an ``(H, W, 3)`` uint8 array; or
-                a batch ``(B, 3, H, W)`` uint8. Any size; the centre square is scored.
+            images: one or several, each as in `ImageLike`; or a batch ``(B, 3, H, W)`` uint8. Any
+                size; the centre square is scored.
 
         Returns:
-            One prediction per image, in order. For an unreadable file it has an ``error``.
+            One prediction per image, in order. For an image that cannot be read it has an
+            ``error``.
 
         Raises:
-            UserError: if arrays or tensors are not uint8 or of another shape.
+            UserError: if a tensor is not uint8 or of another shape.
         """
-        if isinstance(images, str | Path | Image.Image):
-            images = [images]
+        if isinstance(images, str | Path | bytes | Image.Image) or hasattr(images, "read"):
+            images = [cast(ImageLike, images)]
         elif isinstance(images, Tensor):
             if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
                 raise UserError(
@@ -158,7 +160,7 @@ class Predictor:
                     f"{tuple(images.shape)} {images.dtype}."
                 )
             images = list(images.permute(0, 2, 3, 1).cpu().numpy())
-        elif isinstance(images, np.ndarray) and images.ndim == 3:
+        elif isinstance(images, np.ndarray) and images.ndim in (2, 3):
             images = [images]
         return list(self.stream(images))
 
@@ -194,33 +196,19 @@ class Predictor:
         return self.card.calibration.probability_real(score)
 
     def _prepare(self, given: ImageLike) -> _Prepared:
-        if isinstance(given, str | Path):
-            path = Path(given)
-            try:
-                if not path.is_file():  # reading a pipe could block
-                    return _unread("no such file")
-                image, _, format_ = decode(path, 1)
-            except RejectedImage as error:
-                return _unread(str(error))
-            except OSError as error:
-                return _unread(error.strerror or str(error))
-        else:
-            format_ = ""
-            if isinstance(given, Image.Image):
-                image = to_rgb(given)
-            elif given.dtype == np.uint8 and given.ndim == 3 and given.shape[2] == 3:
-                image = Image.fromarray(np.ascontiguousarray(given))
-            else:
-                raise UserError(
-                    f"An array must be (H, W, 3) uint8 grey levels, not {given.shape} "
-                    f"{given.dtype}."
-                )
+        try:
+            image, flag, format_ = read_image(given)
+        except RejectedImage as error:
+            return _unread(str(error))
+        except OSError as error:
+            return _unread(error.strerror or str(error))
         input_ = self.card.input
         filter_, match = ResizeFilter(input_.resize_filter), Match(input_.match)
         square = to_square(image, input_.image_size, filter_)
         changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
         rows = np.stack([matched(copy_, match, filter_) for copy_ in (square, *changed)])
-        return _Prepared(rows, self._is_unlike(rows[:1]), *image.size, format_, "")
+        damage = flag if flag.startswith(DAMAGED) else ""
+        return _Prepared(rows, self._is_unlike(rows[:1]), *image.size, format_, damage, "")
 
     def _is_unlike(self, row: NDArray[np.uint8]) -> bool:
         """Whether an image's spectrum is unlike those of the training images."""
@@ -281,6 +269,7 @@ class Predictor:
                 and min(prepared.width, prepared.height) < size
             ),
             "spectrum unlike those of the training images": prepared.unlike,
+            prepared.damage: prepared.damage != "",
         }
         reason = "; ".join(text for text, holds in reasons.items() if holds)
         return (Verdict.unsure if reason else itself), reason
@@ -342,4 +331,4 @@ def limits(card: DetectorCard) -> list[str]:
 
 
 def _unread(error: str) -> _Prepared:
-    return _Prepared(None, False, None, None, "", error)
+    return _Prepared(None, False, None, None, "", "", error)

@@ -24,7 +24,8 @@ from forensics.data.ingest.items import AT_ONCE, Item, damage_told
 from forensics.data.ingest.readers import open_input
 from forensics.errors import UserError
 from forensics.files import Record, atomic
-from forensics.images.decode import POLICY_VERSION, RejectedImage, decode
+from forensics.images.containers import RejectedImage
+from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import perceptual_hashes
 from forensics.images.geometry import ResizeFilter, to_square
 from forensics.images.listing import MANIFEST, as_text
