@@ -1,13 +1,17 @@
 """Detectors: networks that score images, with their training; one file each."""
 
 from forensics.detectors.base import Detector, DetectorSettings
+from forensics.detectors.bayar import Bayar2016Settings, MislNetSettings
 from forensics.detectors.co_occurrence import CoOccurrenceSettings
 from forensics.detectors.colour_statistics import ColourStatisticsSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
 from forensics.detectors.dct import DctNetworkSettings, DctRidgeSettings
 from forensics.detectors.forensic_transfer import ForensicTransferSettings
+from forensics.detectors.gncnn import GncnnSettings
+from forensics.detectors.meso import Meso4Settings, MesoInception4Settings
 from forensics.detectors.radial_spectrum import RadialSpectrumSettings
 from forensics.detectors.residual_patches import ResidualPatchesSettings
+from forensics.detectors.shallow_net import ShallowNetV1Settings, ShallowNetV3Settings
 
 __all__ = ["DETECTORS", "Detector", "DetectorSettings"]
 
@@ -20,5 +24,12 @@ DETECTORS: dict[str, type] = {
     "dct_ridge": DctRidgeSettings,
     "dct_network": DctNetworkSettings,
     "forensic_transfer": ForensicTransferSettings,
+    "meso4": Meso4Settings,
+    "meso_inception4": MesoInception4Settings,
+    "shallow_net_v1": ShallowNetV1Settings,
+    "shallow_net_v3": ShallowNetV3Settings,
+    "gncnn": GncnnSettings,
+    "bayar2016": Bayar2016Settings,
+    "mislnet": MislNetSettings,
 }
 """The options of ``conf/model`` and their settings; register further ones before training."""
