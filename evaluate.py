@@ -36,7 +36,7 @@ from forensics.evaluation.results import (
     score_perturbed,
 )
 from forensics.evaluation.settings import EvaluateSettings
-from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.geometry import Match, ResizeFilter, View
 from forensics.launch import entry
 from forensics.reports import figures
 from forensics.reports.tables import evaluation_table
@@ -119,11 +119,12 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
     """The sources, prepared as the detector's input, and their test images."""
     dataset = settings.dataset
     preparation = Preparation(
-        input_.image_size,
+        input_.side,
         ResizeFilter(input_.resize_filter),
-        input_.image_size,
+        input_.side,
         dataset.max_rejected_share,
         Match(input_.match),
+        View(input_.view),
     )
     folders = {name: dataset.folder(name) for name in (*dataset.real, *dataset.generators)}
     needed = dict.fromkeys(folders, Needed(0, dataset.test_count))

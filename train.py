@@ -83,8 +83,13 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     kept = checkpoints.BEST if task.detector.optimizer() else checkpoints.LAST
     best = checkpoints.load(folder / runs.CHECKPOINTS / kept)
     task.load_state_dict(best["state_dict"])
-    scorer = Scorer(task.detector, settings.trainer.precision, trainer.strategy.root_device)
     dataset, split = settings.dataset, data.split
+    scorer = Scorer(
+        task.detector,
+        settings.trainer.precision,
+        trainer.strategy.root_device,
+        dataset.image_size,
+    )
     validation = score_part(scorer, data.sources, split.validation, "validation")
     test = score_part(scorer, data.sources, split.test, "test")
     validation_perturbed, perturbed = (
@@ -194,6 +199,8 @@ def detector_card(
             values["dataset"]["match"],
             POLICY_VERSION,
             str(settings.trainer.precision),
+            values["dataset"]["view"],
+            dataset.crop_size,
         ),
         calibration,
         training_spectra(data),

@@ -37,7 +37,7 @@ from forensics.detectors.card import (
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
 from forensics.detectors.residual_patches import ResidualPatchesSettings
 from forensics.images.decode import POLICY_VERSION, decode
-from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.geometry import Match, ResizeFilter, View
 from forensics.images.spectra import profiles
 from forensics.model_files import save_model
 
@@ -124,6 +124,8 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
             "drop_near_duplicates": False,
             "validation_share": 0.2,
             "image_size": SIZE,
+            "view": View.resize,
+            "crop_size": None,
             "resize_filter": ResizeFilter.lanczos,
             "match": Match.none,
             "min_side": SIZE,
@@ -173,6 +175,8 @@ def detector_card(**changes: Any) -> DetectorCard:  # noqa: ANN401
         "match": "none",
         "decode_policy": POLICY_VERSION,
         "precision": "fp32",
+        "view": "resize",
+        "crop_size": None,
     }
     calibration = {
         "thresholds": {"0.5": 0.0, "source_0.05": -99.0, "source_0.01": -100.0},

@@ -29,7 +29,7 @@ from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, open_source
 from forensics.data.splits import Part
 from forensics.errors import UserError
-from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.geometry import Match, ResizeFilter, View
 from forensics.preprocess.base import Draws, Preprocess
 from forensics.preprocess.handling import Noise, Per, Untouched
 
@@ -373,6 +373,67 @@ class TestStages:
             assert torch.equal(done.strengths["std_grey_levels"][:4],
                                done.strengths["std_grey_levels"][4:])  # fmt: skip
             assert not torch.equal(done.images[0], done.images[1])
+
+    @pytest.mark.parametrize("paired", [False, True])
+    def test_training_takes_random_crops_of_native_pixels(
+        self, faces: MakeFaces, open_data: OpenData, paired: bool
+    ) -> None:
+        settings = faces(view=View.crop, crop_size=SIZE, image_size=9, paired=paired)
+        data = open_data(settings)
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            global_rank=0, world_size=1, training=True
+        )
+        seen = set()
+        for raw in data.train_dataloader():
+            assert raw.images.shape == (8, 3, SIZE, SIZE)
+            crops = data.on_after_batch_transfer(raw, 0).images
+            assert crops.shape == (8, 3, 9, 9)
+            assert crops.is_contiguous(memory_format=torch.channels_last)
+            places = [
+                [
+                    (top, left)
+                    for top in range(SIZE - 8)
+                    for left in range(SIZE - 8)
+                    if torch.equal(image[:, top : top + 9, left : left + 9].float(), crop)
+                ]
+                for image, crop in zip(raw.images, crops, strict=True)
+            ]
+            assert all(len(found) == 1 for found in places)
+            assert not paired or places[:4] == places[4:]
+            seen |= {found[0] for found in places}
+            again = data.cropped(raw).images
+            assert torch.equal(again, crops.byte())
+            other = data.cropped(raw._replace(number=raw.number + 1)).images
+            assert not torch.equal(again, other)
+        assert {top for top, _ in seen} | {left for _, left in seen} == set(range(8))
+
+    def test_validation_gets_the_full_square(self, faces: MakeFaces, open_data: OpenData) -> None:
+        data = open_data(faces(view=View.crop, crop_size=SIZE, image_size=9))
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            global_rank=0, world_size=1, training=False
+        )
+        batch = next(iter(data.val_dataloader()))
+        assert torch.equal(data.on_after_batch_transfer(batch, 0).images, batch.images.float())
+
+    def test_an_image_smaller_than_the_crop_is_rejected(
+        self, faces: MakeFaces, open_data: OpenData
+    ) -> None:
+        settings = faces(view=View.crop, crop_size=SIZE + 1)
+        with pytest.raises(UserError, match=f"at least {SIZE + 1}"):
+            open_data(settings)
+        Image.new("RGB", (40, 40)).save(Path(settings.root) / "real" / "000.png")
+        with pytest.raises(UserError, match="29 of the 30 files"):
+            open_data(settings)
+
+    @pytest.mark.parametrize(
+        ("view", "crop_size"), [(View.crop, None), (View.crop, SIZE - 1), (View.resize, SIZE)]
+    )
+    def test_a_crop_size_that_does_not_fit_the_view_is_refused(
+        self, faces: MakeFaces, view: View, crop_size: int | None
+    ) -> None:
+        with pytest.raises(UserError) as raised:
+            faces(view=view, crop_size=crop_size)
+        assert raised.value.key == "dataset.crop_size"
 
     def test_without_a_trainer_nothing_is_preprocessed(
         self, faces: MakeFaces, open_data: OpenData

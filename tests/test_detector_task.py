@@ -25,6 +25,7 @@ from forensics.preprocess.base import Draws
 from forensics.training.detector_task import DetectorTask
 
 SEED = 7
+SIZE = 4
 SETTINGS = {"seed": SEED, "model.learning_rate": 0.05}
 
 
@@ -117,7 +118,7 @@ class Images:
 
         def batch(size: int) -> tuple[Tensor, Tensor]:
             labels = (torch.arange(size) % 2 == 0).float()
-            noise = 255 * torch.rand((size, 3, 4, 4), generator=draws)
+            noise = 255 * torch.rand((size, 3, SIZE, SIZE), generator=draws)
             return 0.7 * noise + 60 * labels[:, None, None, None], labels
 
         return cls([batch(6) for _ in range(batches)], [batch(size) for size in sizes])
@@ -191,7 +192,7 @@ def fit(
 ) -> tuple[Epochs, DetectorTask, pl.Trainer]:
     """Train; returns what was seen."""
     seen = Epochs()
-    task = DetectorTask(detector, SEED, SETTINGS, channels_last=channels_last)
+    task = DetectorTask(detector, SEED, SETTINGS, SIZE, channels_last=channels_last)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, callbacks=[seen], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -285,7 +286,9 @@ class TestTraining:
 
     def test_checkpoints_have_the_settings(self) -> None:
         checkpoint: dict[str, Any] = {}
-        DetectorTask(made(), SEED, SETTINGS, channels_last=False).on_save_checkpoint(checkpoint)
+        DetectorTask(made(), SEED, SETTINGS, SIZE, channels_last=False).on_save_checkpoint(
+            checkpoint
+        )
         assert checkpoint == {"settings": SETTINGS}
 
 

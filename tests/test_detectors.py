@@ -284,6 +284,15 @@ class TestContract:
         others[3] = images[3]
         assert detector(others)[3] == scores[3]
 
+    def test_a_detector_of_any_size_scores_larger_squares(self, name: str) -> None:
+        detector, (images, _) = trained(name), separable(99)
+        larger = images.repeat(1, 1, 2, 2)[..., :-3, :-3]
+        with torch.inference_mode():
+            parts = detector.crops(larger, images.shape[-1])
+            scores = [detector(part) for part in parts]
+        assert len(parts) == (1 if detector.any_size else 4)
+        assert all(of_part.shape == (len(images),) for of_part in scores)
+
     def test_score_does_not_depend_on_the_memory_layout(self, name: str) -> None:
         images, _ = separable(99, name)
         scores = trained(name)(images.contiguous(memory_format=torch.channels_last))

@@ -55,6 +55,16 @@ def test_grad_cam_weighs_each_map_by_its_mean_gradient() -> None:
     assert both == pytest.approx(np.array([by_hand, np.zeros((2, 2))]), abs=1e-6)
 
 
+def test_maps_of_crops_are_side_by_side() -> None:
+    pytest.importorskip("captum")
+    card = detector_card(image_size=2, view="crop", crop_size=4, guard=None)
+    predictor = Predictor(Tiny(), card, "0" * 64)
+    square = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    # 2 red + 0.5 (- green), as for one crop.
+    expected = 2.0 * square[..., 0] - 0.5 * square[..., 1]
+    assert predictor.evidence(square) == pytest.approx(expected)
+
+
 def test_grad_cam_of_the_papers_detector_is_at_its_last_activated_convolution() -> None:
     pytest.importorskip("captum")
     torch.manual_seed(0)

@@ -105,6 +105,34 @@ class TestFormats:
         assert got.detach().numpy() == original(detector_file, images(count))
 
     @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize(
+        "format_", [pytest.param("onnx", marks=needs_onnx), "torch-export", "safetensors"]
+    )
+    def test_the_exported_graph_takes_the_full_square_of_the_view_crop(
+        self, detector_file: Path, format_: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        network = load_model(detector_file, DETECTORS, UPGRADES, pretrained=False).model
+        card = detector_card(view="crop", crop_size=SIZE + 3, guard=None)
+        save_model(detector_file, network, card.to_file())
+        assert main(["export", str(detector_file), "--format", format_]) == 0
+        said = re.search(r"by (\S+) at most", capsys.readouterr().out)
+        assert said is not None
+        assert float(said[1]) < 1e-5
+        if format_ != "torch-export":
+            return
+        square = np.random.default_rng(7).integers(0, 256, (3, 3, SIZE + 3, SIZE + 3), np.uint8)
+        program = torch.export.load(detector_file.parent / "export" / "detector.pt2").module()
+        crops = [
+            torch.from_numpy(square[:, :, top : top + SIZE, left : left + SIZE]).float()
+            for top in (0, 3)
+            for left in (0, 3)
+        ]
+        with torch.no_grad():
+            scores = torch.stack([network(crop) for crop in crops]).mean(dim=0)
+        got = program(torch.from_numpy(square)).detach().numpy()
+        assert got == pytest.approx(expit(scores.numpy() / 2.0), abs=1e-6)
+
+    @pytest.mark.filterwarnings("ignore")
     def test_the_exported_graph_has_the_offset_of_the_calibration(
         self, detector_file: Path
     ) -> None:

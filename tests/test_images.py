@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from forensics.images.containers import RejectedImage
 from forensics.images.decode import MAX_PIXELS, decode
-from forensics.images.geometry import Match, ResizeFilter, matched, to_square
+from forensics.images.geometry import Match, ResizeFilter, View, matched, to_square
 
 Pixels = NDArray[np.uint8]
 FORMATS: dict[str, dict[str, Any]] = {
@@ -412,6 +412,15 @@ class TestSquare:
         stripes[:, ::2] = 255
         for filter_ in ResizeFilter:
             assert np.abs(to_square(Image.fromarray(stripes), 16, filter_) - 127.5).max() < 12
+
+    @pytest.mark.parametrize("filter_", ResizeFilter)
+    def test_a_crop_is_native_pixels_from_the_centre(self, filter_: ResizeFilter) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (21, 30, 3), np.uint8)
+        # Of 21 rows 5 above and 6 below, of 30 columns 10 at either side.
+        result = to_square(Image.fromarray(pixels), 10, filter_, View.crop)
+        np.testing.assert_array_equal(result, pixels[5:15, 10:20])
+        largest = to_square(Image.fromarray(pixels), 21, filter_, View.crop)
+        np.testing.assert_array_equal(largest, pixels[:, 4:25])
 
 
 class TestMatched:

@@ -135,7 +135,7 @@ class TestFormats:
         assert card.guard.limit == old.pop("spectrum_limit")
         for section in (card.input, card.calibration, card.provenance):
             for name, value in dataclasses.asdict(section).items():
-                assert name in ("offset", "seed") or old.pop(name) == value
+                assert name in ("offset", "seed", "view", "crop_size") or old.pop(name) == value
         assert card.calibration.offset == 0
         assert card.provenance.seed is None
         assert card.plugin is None

@@ -60,6 +60,42 @@ def predictor() -> Predictor:
     return Predictor(MeanRed(), detector_card(), "0" * 64)
 
 
+class TestCrop:
+    @pytest.fixture
+    def cropping(self) -> Predictor:
+        card = detector_card(image_size=8, view="crop", crop_size=SIZE + 5, guard=None)
+        return Predictor(MeanRed(), card, "0" * 64)
+
+    def test_crops_of_a_grid_are_scored_and_averaged(self, cropping: Predictor) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (SIZE + 9, SIZE + 20, 3), np.uint8)
+        (prediction,) = cropping.predict(image)
+        # 21 native pixels of the centre; three crops of 8 from 0, 6.5 (rounded to 6) and 13 on.
+        square = image[2:23, 7:28]
+        crops = [
+            square[top : top + 8, left : left + 8] for top in (0, 6, 13) for left in (0, 6, 13)
+        ]
+        assert prediction.logit == pytest.approx(np.mean([by_hand(crop) for crop in crops]))
+
+    def test_a_detector_of_any_size_scores_the_full_square(self, cropping: Predictor) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (SIZE + 5, SIZE + 5, 3), np.uint8)
+        cropping.scorer.detector.any_size = True  # type: ignore[misc]
+        (prediction,) = cropping.predict(image)
+        assert prediction.logit == pytest.approx(by_hand(image))
+
+    def test_an_image_smaller_than_the_crop_is_not_scored(self, cropping: Predictor) -> None:
+        small = np.zeros((SIZE + 4, 99, 3), np.uint8)
+        (prediction,) = cropping.predict(small)
+        assert prediction.logit is None
+        assert str(SIZE + 5) in prediction.error
+
+    @pytest.mark.parametrize(("view", "crop_size"), [("crop", None), ("crop", 7), ("resize", 8)])
+    def test_a_card_whose_crop_does_not_fit_is_refused(
+        self, view: str, crop_size: int | None
+    ) -> None:
+        with pytest.raises(ValueError, match="crop_size"):
+            detector_card(image_size=8, view=view, crop_size=crop_size)
+
+
 class TestPredict:
     def test_every_kind_of_picture_gets_the_same_score(
         self, predictor: Predictor, tmp_path: Path
@@ -277,7 +313,7 @@ class TestScorer:
         features = scorer.features(rows)
         assert features is not None
         with torch.no_grad():
-            expected = network.features(scorer.as_images(rows)).flatten(1).cpu().numpy()
+            expected = network.features(scorer.crops(rows)[0]).flatten(1).cpu().numpy()
         np.testing.assert_allclose(features, expected, atol=1e-6)
 
     def test_a_detector_without_features_has_none(self) -> None:

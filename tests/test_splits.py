@@ -19,7 +19,7 @@ from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import Part, Split, split_sources
 from forensics.errors import UserError
-from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.geometry import Match, ResizeFilter, View
 
 BASE = DatasetSettings(
     root="faces",
@@ -35,6 +35,8 @@ BASE = DatasetSettings(
     drop_near_duplicates=False,
     validation_share=0.2,
     image_size=1,
+    view=View.resize,
+    crop_size=None,
     resize_filter=ResizeFilter.lanczos,
     match=Match.none,
     min_side=1,

@@ -399,6 +399,39 @@ class TestErrors:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("model", ["dcgan_discriminator", "residual_patches"])
+class TestCrop:
+    def test_a_resumed_run_and_predict_agree_with_the_complete_one(
+        self, model: str, run: Run, tmp_path: Path
+    ) -> None:
+        given = [
+            f"model={model}", "dataset.view=crop", "dataset.crop_size=16", "dataset.image_size=8",
+            "dataset.min_side=16", "preprocess=noise", "audit=off", "trainer.precision=fp32",
+        ]  # fmt: skip
+        assert run("name=long", *given) == 0
+        assert run("name=short", "max_epochs=1", *given) == 0
+        assert run("resume=outputs/short", "max_epochs=2", resume=True) == 0
+        outputs = tmp_path / "outputs"
+        assert_equal(weights(outputs / "long"), weights(outputs / "short"))
+        scores = read_scores(outputs / "long")
+        pairs = zip(scores["source"], scores["path"], strict=True)
+        paths = [tmp_path / "faces" / source / path for source, path in pairs]
+        predictor = Predictor.load(outputs / "long")
+        assert (predictor.card.input.view, predictor.card.input.crop_size) == ("crop", 16)
+        assert [one.logit for one in predictor.predict(paths)] == scores["logit"].tolist()
+        # By hand: the mean over the four quarters, or the complete square.
+        rows = np.stack([np.asarray(Image.open(path)) for path in paths])
+        images = torch.from_numpy(rows).permute(0, 3, 1, 2).float()
+        quarters = [images[:, :, top:, left:][..., :8, :8] for top in (0, 8) for left in (0, 8)]
+        detector = predictor.scorer.detector.eval()
+        parts = [images] if model == "residual_patches" else quarters
+        with torch.inference_mode():
+            expected = torch.stack([detector(part) for part in parts]).mean(dim=0)
+        assert scores["logit"] == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 class TestResume:
     def test_more_epochs_give_the_weights_of_one_long_run(self, run: Run, tmp_path: Path) -> None:
         given = ["preprocess=noise", "audit=off"]

@@ -105,7 +105,7 @@ def write_detector(path: Path, channels: list[int], photographs: Sequence[Path])
         "dcgan_discriminator",
         plain(settings),
         None,
-        Input(SIZE, "lanczos", "none", POLICY_VERSION, "auto"),
+        Input(SIZE, "lanczos", "none", POLICY_VERSION, "auto", "resize", None),
         Calibration({"source_0.05": 0.0, "source_0.01": -0.1}, 0.0, 1.0),
         SpectrumGuard(spectra, 2.0),
         Provenance(["real"], ["generated"], "none", True, 0, None, None),

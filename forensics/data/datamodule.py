@@ -17,6 +17,7 @@ from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_sources, rows_hash
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
+from forensics.images.geometry import View
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
 log = logging.getLogger(__name__)
@@ -198,11 +199,12 @@ class FaceData(pl.LightningDataModule):
             }
             build_demo(Path(settings.root), counts)
         preparation = Preparation(
-            settings.image_size,
+            settings.side,
             settings.resize_filter,
-            settings.min_side,
+            max(settings.min_side, settings.crop_size or 0),
             settings.max_rejected_share,
             settings.match,
+            settings.view,
         )
         folders = {name: settings.folder(name) for name in settings.names}
         self.sources = open_sources(folders, preparation, self._cache_dir, needed_images(settings))
@@ -274,7 +276,35 @@ class FaceData(pl.LightningDataModule):
         """Images and labels of the first epoch, preprocessed, all of them on one device."""
         for batch in self._loader(self.split.train, self._shuffled()):
             batch = self.transfer_batch_to_device(batch, device, 0)
-            yield self.preprocess(batch).images, batch.labels
+            yield self.preprocess(self.cropped(batch)).images, batch.labels
+
+    def cropped(self, batch: Batch, rank: int = 0) -> Batch:
+        """Random crops of the images, drawn by epoch and number of the batch; for `View.crop`.
+
+        Args:
+            batch: raw images, ``(B, 3, side, side)``.
+            rank: number of this device.
+
+        Returns:
+            ``(B, 3, image_size, image_size)``; both images of a pair are cropped at one place.
+        """
+        settings, count = self.settings, len(batch.images)
+        if settings.view is not View.crop:
+            return batch
+        place = [self._seed, batch.epoch, batch.number, rank]
+        # Not from the preprocess's draws, which are thus the same for every view.
+        draws = np.random.default_rng(np.random.SeedSequence(place, spawn_key=(2,)))
+        images, size = batch.images, settings.image_size
+        free = settings.side - size + 1
+        corners = draws.integers(0, free, (count // 2 if settings.paired else count, 2))
+        corners = np.tile(corners, (2, 1)) if settings.paired else corners
+        tops, lefts = torch.from_numpy(corners).to(images.device)[:, :, None].unbind(1)
+        within = torch.arange(size, device=images.device)
+        which = torch.arange(count, device=images.device)[:, None, None]
+        # Channels last, as the images are in memory.
+        rows = images.permute(0, 2, 3, 1)
+        cut = rows[which, (tops + within)[:, :, None], (lefts + within)[:, None, :]]
+        return batch._replace(images=cut.permute(0, 3, 1, 2))
 
     def preprocess(self, batch: Batch, rank: int = 0) -> Preprocessed:
         """Apply the preprocess to a raw batch, with the draws of its epoch and number.
@@ -297,8 +327,9 @@ class FaceData(pl.LightningDataModule):
         return Preprocessed(torch.cat([real.images, generated.images]), both)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Preprocess a training batch on the device; convert any other batch to float."""
-        training = self.trainer is not None and self.trainer.training
+        """Crop and preprocess a training batch on the device; convert any other to float."""
+        if self.trainer is None or not self.trainer.training:
+            return batch._replace(images=batch.images.float())
         rank, _ = self._place()
-        images = self.preprocess(batch, rank).images if training else batch.images.float()
-        return batch._replace(images=images)
+        batch = self.cropped(batch, rank)
+        return batch._replace(images=self.preprocess(batch, rank).images)

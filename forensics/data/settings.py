@@ -5,7 +5,7 @@ from pathlib import Path
 
 from forensics import checks
 from forensics.errors import UserError
-from forensics.images.geometry import Match, ResizeFilter
+from forensics.images.geometry import Match, ResizeFilter, View
 
 
 @dataclass
@@ -27,10 +27,14 @@ class DatasetSettings:
         test_count: number of images of each source used for the test: the last ones.
         drop_near_duplicates: drop near-duplicates, not only copies, from the training images.
         validation_share: share of the training images used for validation, in (0, 1).
-        image_size: height and width in pixels that images are resized to.
-        resize_filter: the antialiased filter of that resize.
+        image_size: height and width in pixels of the detector's training images.
+        view: the centre square of an image resized to ``image_size``, or native pixels of it.
+        crop_size: for ``crop``, height and width in pixels of the square of native pixels: training
+            takes random crops of ``image_size``, the test all of it. None for ``resize``.
+        resize_filter: the antialiased filter of ``resize``.
         match: the processing applied to all images alike, or none.
-        min_side: files with a shorter side in pixels are rejected.
+        min_side: files with a shorter side in pixels are rejected; for ``crop``, also those with a
+            side shorter than ``crop_size``.
         max_rejected_share: a source with a larger share of rejected files stops the run.
         toy: the sources are the demo's, rendered into ``root`` when missing.
     """
@@ -48,6 +52,8 @@ class DatasetSettings:
     drop_near_duplicates: bool
     validation_share: float
     image_size: int
+    view: View
+    crop_size: int | None
     resize_filter: ResizeFilter
     match: Match
     min_side: int
@@ -67,10 +73,22 @@ class DatasetSettings:
                     )
         self._check_known("folders", self.names)
         checks.at_least(self, "dataset.", train_count=1, test_count=1, image_size=1, min_side=1)
+        least = f"be at least dataset.image_size={self.image_size} for dataset.view=crop"
+        is_right = self.crop_size is None
+        if self.view is View.crop:
+            is_right = (self.crop_size or 0) >= self.image_size
+        else:
+            least = "be null for dataset.view=resize"
+        checks.require(is_right, "dataset.crop_size", self.crop_size, least)
         share = self.validation_share
         checks.require(0 < share < 1, "dataset.validation_share", share, "be between 0 and 1")
         share = self.max_rejected_share
         checks.require(0 <= share <= 1, "dataset.max_rejected_share", share, "be in [0, 1]")
+
+    @property
+    def side(self) -> int:
+        """Height and width in pixels of a prepared image."""
+        return self.crop_size or self.image_size
 
     @property
     def all_real(self) -> list[str]:

@@ -34,7 +34,7 @@ from forensics.files import staged
 from forensics.images.containers import DAMAGED, RejectedImage
 from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
-from forensics.images.geometry import Match, ResizeFilter, matched, to_square
+from forensics.images.geometry import Match, ResizeFilter, View, matched, to_square
 from forensics.images.listing import ImageFile, as_text, counted, list_images, read_origins
 from forensics.progress import Progress
 
@@ -58,6 +58,7 @@ class Preparation(NamedTuple):
         min_side: files with a shorter side in pixels are rejected.
         max_rejected_share: a source with a larger share of rejected files stops the run.
         match: the processing applied to all images alike.
+        view: how the centre square becomes a row.
     """
 
     image_size: int
@@ -65,6 +66,7 @@ class Preparation(NamedTuple):
     min_side: int
     max_rejected_share: float
     match: Match = Match.none
+    view: View = View.resize
 
 
 class Needed(NamedTuple):
@@ -249,8 +251,10 @@ def open_source(
             f"{name} {place} --only {class_})"
         ),
     )
-    size, filter_, min_side, _, match = preparation
+    size, filter_, min_side, _, match, view = preparation
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
+    if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
+        policy = f"{policy}|{view}"
     home = cache_dir / f"{name}-{_hash(as_text(f'{folder.resolve()}|{policy}').encode())[:12]}"
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
@@ -411,8 +415,8 @@ def _build(
                 f"{folder / file.path} cannot be read ({error.strerror}): make it readable, or "
                 "remove it."
             ) from error
-        square = to_square(image, preparation.image_size, preparation.resize_filter)
-        return matched(square, preparation.match, preparation.resize_filter), flag
+        size, filter_, _, _, match, view = preparation
+        return matched(to_square(image, size, filter_, view), match, filter_), flag
 
     manifest: list[dict[str, Any]] = []
     total = min(needed.first + needed.last, len(files))

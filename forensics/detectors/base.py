@@ -97,6 +97,10 @@ class Detector(nn.Module, ABC):
     one_class: ClassVar[bool] = False
     """Whether it learns from real images alone; then ``dataset.train_on`` may be empty."""
 
+    any_size: ClassVar[bool] = False
+    """Whether it scores squares larger than those it was built for, as one image. Of others, crops
+    of a grid are scored, and their mean is the score."""
+
     def __init__(self, optimization: Optimization | None = None) -> None:
         super().__init__()
         self.optimization = optimization
@@ -121,6 +125,28 @@ class Detector(nn.Module, ABC):
         """
         scores = self(images)
         return Step(binary_cross_entropy_with_logits(scores, labels), scores)
+
+    def crops(self, images: Tensor, size: int) -> list[Tensor]:
+        """The parts of images that are scored one by one.
+
+        Args:
+            images: ``(B, 3, side, side)``.
+            size: height and width that the detector was built for, at most ``side``.
+
+        Returns:
+            The images themselves for a detector of `any_size`; otherwise crops of ``size`` by row
+            and column, as few as cover the images, at equal distances up to rounding.
+        """
+        side = images.shape[-1]
+        if self.any_size or side == size:
+            return [images]
+        steps = -(-side // size) - 1
+        corners = [round(step * (side - size) / steps) for step in range(steps + 1)]
+        return [
+            images[:, :, top : top + size, left : left + size]
+            for top in corners
+            for left in corners
+        ]
 
     @property
     def is_probabilistic(self) -> bool:

@@ -30,6 +30,8 @@ class Input:
         match: one of `forensics.images.geometry.Match`.
         decode_policy: version of the decode policy, `forensics.images.decode.POLICY_VERSION`.
         precision: one of `forensics.compute.Precision`, used in the test and for scoring.
+        view: one of `forensics.images.geometry.View`.
+        crop_size: for ``crop``, height and width in pixels of the square that is scored.
     """
 
     image_size: int
@@ -37,6 +39,22 @@ class Input:
     match: str
     decode_policy: int
     precision: str
+    view: str
+    crop_size: int | None
+
+    def __post_init__(self) -> None:
+        """Refuse a crop without a size, or smaller than the network's input.
+
+        Raises:
+            ValueError: in that case.
+        """
+        if (self.view == "crop") != (self.crop_size is not None) or self.side < self.image_size:
+            raise ValueError(f"view is {self.view}, crop_size {self.crop_size}")
+
+    @property
+    def side(self) -> int:
+        """Height and width in pixels of the square that is scored."""
+        return self.crop_size or self.image_size
 
 
 @dataclass
@@ -158,7 +176,7 @@ class DetectorCard:
         Raises:
             ValueError: if a length differs.
         """
-        length = self.input.image_size // 2 + 1
+        length = self.input.side // 2 + 1
         for source, spectrum in {} if self.guard is None else self.guard.spectra.items():
             for name in ("mean", "std"):
                 if len(spectrum[name]) != length:
@@ -211,7 +229,8 @@ def current(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: by dotted keys, plus the option ``model`` if it is a detector's run.
     """
     kind = DETECTORS.get(str(settings.get("model")))
-    added = {
+    added: dict[str, Any] = {"dataset.view": "resize"}
+    added |= {
         f"model.{field.name}": field.default
         for field in (dataclasses.fields(kind) if kind and dataclasses.is_dataclass(kind) else ())
         if field.default is not dataclasses.MISSING
@@ -240,7 +259,7 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
         "plugin": None,
         "image_size": content["image_size"],
     }
-    input_ = [field.name for field in dataclasses.fields(Input)]
+    input_ = ("image_size", "resize_filter", "match", "decode_policy", "precision")
     provenance = [field.name for field in dataclasses.fields(Provenance) if field.name != "seed"]
     upgraded = {
         "format": 2,
@@ -262,13 +281,14 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
 
 
 def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
-    """Upgrade format 2: the current names of front ends."""
+    """Upgrade format 2: the current names of front ends, and images that are resized."""
     network = dict(content["network"])
     network["settings"] = {
         name: RENAMED.get(value, value) if name == "front_end" else value
         for name, value in network["settings"].items()
     }
-    return content | {"format": 3, "network": network}, tensors
+    input_ = dict(content["input"]) | {"view": "resize", "crop_size": None}
+    return content | {"format": 3, "network": network, "input": input_}, tensors
 
 
 UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}

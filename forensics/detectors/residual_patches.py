@@ -26,6 +26,8 @@ class ResidualPatches(Network):
     FerretNet (arXiv 2509.20890).
     """
 
+    any_size = True
+
     def __init__(self, settings: "ResidualPatchesSettings") -> None:
         super().__init__(settings)
         channels = [self.front_end.channels, *settings.channels]

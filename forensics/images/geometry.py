@@ -17,6 +17,19 @@ class ResizeFilter(StrEnum):
     lanczos = "lanczos"
 
 
+class View(StrEnum):
+    """Part of an image that detectors see.
+
+    ``resize``: the centre square, resized. Enlarging or reducing an image removes most of what a
+    generator's upsampling leaves at the highest frequencies.
+    ``crop``: a square of native pixels from the centre. Training takes random crops of it; the test
+    scores all of it.
+    """
+
+    resize = "resize"
+    crop = "crop"
+
+
 MATCH_QUALITY = 75
 """JPEG quality of `Match.jpeg`: the default of Pillow and libjpeg. Of 95, 90, 75 and 50 it hid
 planted compressions best (``experiments/match``)."""
@@ -47,19 +60,22 @@ class Match(StrEnum):
     resample = "resample"
 
 
-def to_square(image: Image.Image, size: int, resize_filter: ResizeFilter) -> NDArray[np.uint8]:
-    """Crop the centre square of an image and resize it, antialiased.
+def to_square(
+    image: Image.Image, size: int, resize_filter: ResizeFilter, view: View = View.resize
+) -> NDArray[np.uint8]:
+    """Crop the centre square of an image and, for `View.resize`, resize it, antialiased.
 
     Args:
         image: mode RGB.
-        size: height and width of the result in pixels.
+        size: height and width of the result in pixels; for `View.crop`, at most the image's.
         resize_filter: the filter; if the square already has the size, no pixel changes.
+        view: the centre square as large as possible and resized, or ``size`` native pixels of it.
 
     Returns:
         ``(size, size, 3)`` uint8.
     """
     width, height = image.size
-    side = min(width, height)
+    side = size if view is View.crop else min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     filter_ = Image.Resampling[resize_filter.name.upper()]
     box = (left, top, left + side, top + side)

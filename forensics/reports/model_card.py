@@ -11,11 +11,15 @@ from forensics.detectors.card import (
 )
 from forensics.evaluation.metrics import AT_THRESHOLD
 from forensics.files import atomic
-from forensics.images.geometry import MATCH_QUALITY, MATCH_SHARE, Match
+from forensics.images.geometry import MATCH_QUALITY, MATCH_SHARE, Match, View
 from forensics.reports.tables import cell
 from forensics.scoring.predictor import Predictor, limits
 
 MODEL_CARD = "README.md"
+_VIEWED = {
+    View.resize: "resized to {0} pixels by Pillow's antialiased {1} filter",
+    View.crop: "{0} of its native pixels",
+}
 _MATCHED = {
     Match.none: "",
     Match.jpeg: f", then saved as JPEG of quality {MATCH_QUALITY}, 4:2:0, and read again",
@@ -32,7 +36,7 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
         result: its run's ``result.json``, None if it is missing.
     """
     card, provenance = detector.card, detector.card.provenance
-    size, calibration = card.input.image_size, card.calibration
+    size, calibration = card.input.side, card.calibration
     real, generated = (calibration.thresholds[name] for name in (CERTAIN_REAL, CERTAIN_GENERATED))
     output = "`scores`, `(B,)` float32, higher for real; not calibrated."
     if calibration.temperature is not None:
@@ -57,8 +61,8 @@ def model_card(detector: Predictor, result: Mapping[str, Any] | None) -> str:
         "## Input and output",
         "",
         f"* Input: `images`, `(B, 3, {size}, {size})` uint8 RGB: the centre square of the upright "
-        f"image, resized to {size} pixels by Pillow's antialiased {card.input.resize_filter} "
-        f"filter (decode policy {card.input.decode_policy})"
+        f"image, {_VIEWED[View(card.input.view)].format(size, card.input.resize_filter)} "
+        f"(decode policy {card.input.decode_policy})"
         f"{_MATCHED[Match(card.input.match)]}. Other preparation gives other scores.",
         f"* Output: {output}",
         f"* Real from {real:.6g} on (5 % of the validation real images are below), generated below "

@@ -20,7 +20,8 @@ from forensics.evaluation.metrics import at_threshold, ranking_values
 from forensics.reports.variants import trained_with
 from forensics.runs import EVALUATION, PERTURBED, RESULT, SCORES, evaluated, read_result, shown
 
-HANDLING = ("dataset.image_size", "dataset.resize_filter", "dataset.match", "dataset.view")
+HANDLING = ("dataset.image_size", "dataset.resize_filter", "dataset.match", "dataset.view",
+            "dataset.crop_size")  # fmt: skip
 """Settings that change the pixels of the same images."""
 
 UNKNOWN = "unknown"
@@ -177,7 +178,8 @@ def _trained_with(detector: Mapping[str, Any]) -> dict[str, Any]:
         "dataset.real": provenance["real"],
         "dataset.train_on": provenance["trained_on"],
         **{f"dataset.{key}": detector["input"][key] for key in
-           ("image_size", "resize_filter", "match")},
+           ("image_size", "resize_filter", "match", "view", "crop_size")
+           if key in detector["input"]},
         "seed": provenance["seed"],
     }  # fmt: skip
 

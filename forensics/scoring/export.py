@@ -12,10 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from forensics.detectors import Detector
-from forensics.detectors.card import (
-    Calibration,
-    DetectorCard,
-)
+from forensics.detectors.card import DetectorCard
 from forensics.errors import UserError
 from forensics.files import atomic
 from forensics.model_files import save_model
@@ -28,15 +25,17 @@ TRIALS = 32
 class Calibrated(nn.Module):
     """From pixel values to the calibrated probability of real, in one graph.
 
+    For the view ``crop`` it takes the complete square; crops of a grid are made in the graph.
+
     Args:
         detector: maps ``(B, 3, S, S)`` float in [0, 255] to ``(B,)`` scores.
-        calibration: the detector's; without offset and temperature the graph gives scores.
+        card: its metadata; without offset and temperature the graph gives scores.
     """
 
-    def __init__(self, detector: Detector, calibration: Calibration) -> None:
+    def __init__(self, detector: Detector, card: DetectorCard) -> None:
         super().__init__()
-        self.detector = detector
-        self._offset, self._temperature = calibration.offset, calibration.temperature
+        self.detector, self._image_size = detector, card.input.image_size
+        self._offset, self._temperature = card.calibration.offset, card.calibration.temperature
 
     @property
     def output(self) -> str:
@@ -45,7 +44,8 @@ class Calibrated(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score ``(B, 3, S, S)`` uint8; ``(B,)`` float32."""
-        scores: Tensor = self.detector(images.float())
+        crops = self.detector.crops(images.float(), self._image_size)
+        scores = torch.stack([self.detector(of_place) for of_place in crops]).mean(dim=0)
         if self._offset is None or self._temperature is None:
             return scores
         return ((scores - self._offset) / self._temperature).sigmoid()
@@ -71,9 +71,9 @@ def export(predictor: Predictor, format_: str, folder: Path) -> tuple[Path, floa
     path = folder / f"detector{suffix}"
     # Contiguous, because exported graphs keep the weights' memory layout.
     detector = predictor.scorer.detector.cpu().to(memory_format=torch.contiguous_format)
-    scorer = Calibrated(detector, predictor.card.calibration).eval()
+    scorer = Calibrated(detector, predictor.card).eval()
     write(path, scorer, predictor.card)
-    images = _trial_images(predictor.card.input.image_size).transpose(0, 3, 1, 2).copy()
+    images = _trial_images(predictor.card.input.side).transpose(0, 3, 1, 2).copy()
     # In float32, as in every format, whatever precision the detector was tested in.
     original, exported = _scores(scorer)(images), read(path)(images)
     return path, float(np.abs(exported - original).max())
@@ -99,7 +99,7 @@ def _need(*packages: str) -> None:
 
 def _write_onnx(path: Path, scorer: Calibrated, card: DetectorCard) -> None:
     _need("onnx", "onnxscript", "onnxruntime")
-    example = torch.zeros(2, 3, card.input.image_size, card.input.image_size, dtype=torch.uint8)
+    example = torch.zeros(2, 3, card.input.side, card.input.side, dtype=torch.uint8)
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -126,7 +126,7 @@ def _read_onnx(path: Path) -> "Scores":
 
 
 def _write_torch_export(path: Path, scorer: Calibrated, card: DetectorCard) -> None:
-    example = torch.zeros(2, 3, card.input.image_size, card.input.image_size, dtype=torch.uint8)
+    example = torch.zeros(2, 3, card.input.side, card.input.side, dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch")}}
     program = torch.export.export(scorer, (example,), dynamic_shapes=batch)
     with atomic(path) as file:
@@ -147,7 +147,7 @@ def _write_safetensors(path: Path, scorer: Calibrated, card: DetectorCard) -> No
 
 def _read_safetensors(path: Path) -> "Scores":
     predictor = Predictor.load(path)
-    return _scores(Calibrated(predictor.scorer.detector.cpu(), predictor.card.calibration))
+    return _scores(Calibrated(predictor.scorer.detector.cpu(), predictor.card))
 
 
 Scores = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, Any]]

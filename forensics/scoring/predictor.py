@@ -4,6 +4,7 @@ The detector file has everything that scoring needs, so that images are processe
 """
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -24,7 +25,14 @@ from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL, UPGRADES, 
 from forensics.errors import UserError
 from forensics.images.containers import DAMAGED, RejectedImage
 from forensics.images.decode import EQUAL_POLICIES
-from forensics.images.geometry import Match, ResizeFilter, matched, recompressed, to_square
+from forensics.images.geometry import (
+    Match,
+    ResizeFilter,
+    View,
+    matched,
+    recompressed,
+    to_square,
+)
 from forensics.images.perturbations import zoomed
 from forensics.images.spectra import nearest, profiles
 from forensics.model_files import load_model
@@ -104,7 +112,8 @@ class Predictor:
 
     def __init__(self, detector: Detector, card: DetectorCard, sha256: str) -> None:
         self.card, self.sha256 = card, sha256
-        self.scorer = Scorer(detector, Precision(card.input.precision))
+        input_ = card.input
+        self.scorer = Scorer(detector, Precision(input_.precision), image_size=input_.image_size)
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictor":
@@ -128,6 +137,7 @@ class Predictor:
                 )
             ResizeFilter(card.input.resize_filter)
             Match(card.input.match)
+            View(card.input.view)
             Precision(card.input.precision)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
@@ -181,10 +191,13 @@ class Predictor:
             square: ``(S, S, 3)`` uint8.
 
         Returns:
-            ``(h, w)``, coarse; see `forensics.scoring.explanation.grad_cam`.
+            ``(h, w)``, coarse; see `forensics.scoring.explanation.grad_cam`. Maps of crops are side
+            by side.
         """
-        (evidence,) = grad_cam(self._explained, self.scorer.as_images(square[None].copy()))
-        return np.asarray(evidence)
+        crops = self.scorer.crops(square[None].copy())
+        maps = [grad_cam(self._explained, crop)[0] for crop in crops]
+        across = math.isqrt(len(maps))
+        return np.block([maps[start : start + across] for start in range(0, len(maps), across)])
 
     @cached_property
     def _explained(self) -> Detector:
@@ -203,8 +216,17 @@ class Predictor:
         except OSError as error:
             return _unread(error.strerror or str(error))
         input_ = self.card.input
-        filter_, match = ResizeFilter(input_.resize_filter), Match(input_.match)
-        square = to_square(image, input_.image_size, filter_)
+        filter_, match, view = (
+            ResizeFilter(input_.resize_filter),
+            Match(input_.match),
+            View(input_.view),
+        )
+        width, height = image.size
+        if view is View.crop and min(width, height) < input_.side:
+            return _unread(
+                f"{width}x{height} pixels, the detector needs {input_.side} native pixels per side"
+            )
+        square = to_square(image, input_.side, filter_, view)
         changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
         rows = np.stack([matched(copy_, match, filter_) for copy_ in (square, *changed)])
         damage = flag if flag.startswith(DAMAGED) else ""
@@ -256,7 +278,7 @@ class Predictor:
     def _verdict(self, prepared: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
         """The verdict, by the logits of an image and of its mildly changed copies."""
         itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
-        size = self.card.input.image_size
+        size = self.card.input.side
         reasons = {
             "score between the thresholds at 1 % and 5 % FPR": itself is Verdict.unsure,
             f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
@@ -324,9 +346,9 @@ def limits(card: DetectorCard) -> list[str]:
         "Photographs of other cameras, crops or codecs can be called generated far more often: "
         "measure the rate with evaluate.py before relying on verdicts.",
         "Images of unseen generators may be called real throughout.",
-        f"Images smaller than {card.input.image_size} pixels, and images with spectra unlike those "
+        f"Images smaller than {card.input.side} pixels, and images with spectra unlike those "
         "of the training images, are outside the tested range; forensics predict calls them "
-        "unsure.",
+        f"{'unsure' if card.input.view == View.resize else 'unsure, or does not score them'}.",
     ]
 
 

@@ -27,11 +27,14 @@ class Scorer:
     """A detector in evaluation mode that scores batches of a fixed size in a fixed precision.
 
     A score depends on image, detector, precision and device, not on the other images of its batch.
+    It is the mean over `Detector.crops`.
 
     Args:
         detector: the detector; moved to the device.
         precision: numeric precision, by the same rule as in training.
         device: the device to compute on; by default a GPU if there is one.
+        image_size: height and width of the images that the detector was built for; None if those
+            to score are of this size.
 
     Attributes:
         detector: the detector, in evaluation mode, on the device.
@@ -40,8 +43,13 @@ class Scorer:
     """
 
     def __init__(
-        self, detector: Detector, precision: Precision, device: torch.device | None = None
+        self,
+        detector: Detector,
+        precision: Precision,
+        device: torch.device | None = None,
+        image_size: int | None = None,
     ) -> None:
+        self._image_size = image_size
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector = detector.eval().to(memory_format=torch.channels_last).to(self.device)
         self.batch_size = BATCH_SIZE[self.device.type]
@@ -100,9 +108,10 @@ class Scorer:
         features = self._compute(self.detector.features, rows)
         return None if features is None else features.reshape(len(rows), -1)
 
-    def as_images(self, rows: Images) -> Tensor:
-        """Convert rows ``(n, S, S, 3)`` uint8 to a detector's input, ``(n, 3, S, S)`` float."""
-        return torch.from_numpy(rows).to(self.device).permute(0, 3, 1, 2).float()
+    def crops(self, rows: Images) -> list[Tensor]:
+        """Convert rows ``(n, S, S, 3)`` uint8 to a detector's inputs, ``(n, 3, s, s)`` float."""
+        images = torch.from_numpy(rows).to(self.device).permute(0, 3, 1, 2).float()
+        return self.detector.crops(images, self._image_size or images.shape[-1])
 
     def _compute(
         self, function: Callable[[Tensor], Tensor | None], rows: Images
@@ -116,8 +125,10 @@ class Scorer:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
             ):
-                computed = function(self.as_images(full))
-            if computed is None:
+                computed = [function(crops) for crops in self.crops(full)]
+            of_crops = [values.float() for values in computed if values is not None]
+            if not of_crops:
                 return None
-            found.append(computed[: len(batch)].float().cpu().numpy())
+            mean = of_crops[0] if len(of_crops) == 1 else torch.stack(of_crops).mean(dim=0)
+            found.append(mean[: len(batch)].cpu().numpy())
         return np.concatenate(found) if found else np.empty(0, np.float32)

@@ -105,6 +105,7 @@ class PreprocessGrid(pl.Callback):
         shown = []
         for _, batch in zip(range(self.batches), data.train_dataloader(), strict=False):
             batch = data.transfer_batch_to_device(batch, pl_module.device, 0)
+            batch = data.cropped(batch)
             after = data.preprocess(batch)
             few = slice(self.images_of_each)
             strengths = {name: values[few] for name, values in after.strengths.items()}

@@ -31,6 +31,7 @@ class DetectorTask(pl.LightningModule):
         detector: the detector.
         seed: decides every draw, together with epoch and number of the batch.
         settings: the run's settings by dotted keys; stored in its checkpoints to identify them.
+        image_size: height and width of the images that the detector was built for.
         channels_last: keep weights in the channels-last memory layout.
     """
 
@@ -39,13 +40,14 @@ class DetectorTask(pl.LightningModule):
         detector: Detector,
         seed: int,
         settings: dict[str, Any],
+        image_size: int,
         *,
         channels_last: bool,
     ) -> None:
         super().__init__()
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.detector = detector.to(memory_format=self._layout)
-        self._seed, self._settings = seed, settings
+        self._seed, self._settings, self._image_size = seed, settings, image_size
         # TPR is the recall of real images, TNR that of generated images.
         metrics = MetricCollection(
             {"accuracy": BinaryAccuracy(), "tpr": BinaryRecall(), "tnr": BinarySpecificity()}
@@ -123,12 +125,16 @@ class DetectorTask(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score a batch of validation images."""
-        loss, scores, _ = self._step(batch)
-        if loss is not None:
+        losses, of_crops = [], []
+        for images in self.detector.crops(batch.images, self._image_size):
+            loss, scores, _ = self._step(batch._replace(images=images))
+            if loss is not None:
+                losses.append(loss)
+            of_crops.append(self.detector(images) if scores is None else scores)
+        scores = torch.stack(of_crops).mean(dim=0)
+        if losses:
             # Once per image: without dropping NaN, torchmetrics ignores weights.
-            self._val_loss.update(loss.expand(len(batch.labels)))
-        if scores is None:
-            scores = self.detector(batch.images)
+            self._val_loss.update(torch.stack(losses).mean().expand(len(batch.labels)))
         if self.detector.is_probabilistic:  # other scores have no fixed threshold
             self._val_metrics.update(scores.sigmoid(), batch.labels.int())
         self._scored.append((batch.labels, scores))

@@ -54,6 +54,7 @@ def assemble_detector(
         detector,
         settings.seed,
         flat,
+        settings.dataset.image_size,
         channels_last=settings.trainer.channels_last,
     )
     trainer = build_trainer(
