@@ -7,9 +7,12 @@ imports, such as Lightning, are left to the command that needs them.
 
 import argparse
 import logging
+import os
+import re
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +26,10 @@ from forensics.launch.entry import INTERRUPTED, sentence
 from forensics.scoring import Predictor
 from forensics.scoring.export import FORMATS, export
 from forensics.scoring.predict import gather, predict, summary
+
+log = logging.getLogger(__name__)
+
+_REASONS = 10
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -60,6 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _home(text: str) -> str:
+    """A path with ``~`` as the home folder, also where a shell leaves it: in ``--root=~/faces``."""
+    path = os.path.expanduser(text)
+    if path.startswith("~") and not os.path.lexists(path):
+        raise argparse.ArgumentTypeError(
+            f"{text}: there is no such user; write ./{text} for a file or folder of that name"
+        )
+    return path
+
+
+def _path(text: str) -> Path:
+    return Path(_home(text))
+
+
 def add_prepare(commands: Commands) -> None:
     """``forensics prepare``: make a source of downloaded images."""
     parser = commands.add_parser(
@@ -76,10 +97,11 @@ def add_prepare(commands: Commands) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
+        type=_home,
         help="folder, zip, tar, parquet, or hf://OWNER/NAME[/FOLDER]: a Hugging Face data set",
     )
     parser.add_argument(
-        "--root", type=Path, required=True, help="folder with one folder for each source"
+        "--root", type=_path, required=True, help="folder with one folder for each source"
     )
     parser.add_argument(
         "--min-side",
@@ -113,7 +135,13 @@ def run_prepare(given: argparse.Namespace) -> None:
     print(as_text(f"{accepted} images in {folder}, listed in {folder / MANIFEST}"))
     if rejected:
         name, reason = rejected[0]
-        print(f"{len(rejected)} files left out, the first {name!r} ({reason})")
+        print(f"{len(rejected)} files left out, the first {name!r} ({reason}):")
+        # Reasons that differ in numbers alone, such as sizes, are one.
+        kinds = Counter(re.sub(r"\d+", "N", reason) for _, reason in rejected)
+        for kind, count in kinds.most_common(_REASONS):
+            print(f"  {count}: {kind}")
+        if len(kinds) > _REASONS:
+            print(f"  further reasons in {folder / MANIFEST}")
     if passed_over:
         print(counted(passed_over))
     if folders > 1:
@@ -133,14 +161,17 @@ def add_audit(commands: Commands) -> None:
         "audit.json, duplicates.csv and spectra.png.",
     )
     parser.add_argument(
-        "--root", type=Path, required=True, help="folder with one folder for each source"
+        "--root", type=_path, required=True, help="folder with one folder for each source"
     )
     for name in ("real", "generated"):
         parser.add_argument(
             f"--{name}", required=True, metavar="NAMES", help="sources, separated by commas"
         )
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs/audit"), help="folder to write into (%(default)s)"
+        "--out",
+        type=_path,
+        default=Path("outputs/audit"),
+        help="folder to write into (%(default)s)",
     )
     parser.add_argument(
         "--images", type=int, default=1000, help="images compared per class (%(default)s)"
@@ -149,7 +180,7 @@ def add_audit(commands: Commands) -> None:
         "--seed", type=int, default=0, help="seed of the choice of images (%(default)s)"
     )
     parser.add_argument(
-        "--cache-dir", type=Path, default=Path("outputs/cache"), help="folder of prepared images"
+        "--cache-dir", type=_path, default=Path("outputs/cache"), help="folder of prepared images"
     )
     parser.set_defaults(run=run_audit)
 
@@ -177,8 +208,8 @@ def add_report(commands: Commands) -> None:
         help="compare runs: tables, figures and one page",
         description="Compare runs of train.py: Table 1, differences, cross-GAN grid, one page.",
     )
-    parser.add_argument("folder", nargs="+", type=Path, help="run folders or sweep folders")
-    parser.add_argument("--to", type=Path, help="output folder; default: FOLDER, if there is one")
+    parser.add_argument("folder", nargs="+", type=_path, help="run folders or sweep folders")
+    parser.add_argument("--to", type=_path, help="output folder; default: FOLDER, if there is one")
     parser.set_defaults(run=_report)
 
 
@@ -199,7 +230,7 @@ def _report(given: argparse.Namespace) -> None:
 
 
 def _add_detector(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("detector", help="a run's folder, or a detector.safetensors")
+    parser.add_argument("detector", type=_home, help="a run's folder, or a detector.safetensors")
     parser.add_argument(
         "--plugin", metavar="MODULE", help="a Python module with the detector's network"
     )
@@ -229,7 +260,7 @@ def add_predict(commands: Commands) -> None:
         help="a file of paths, one per line or separated by NUL",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="TABLE",
+        "-o", "--output", required=True, type=_path, metavar="TABLE",
         help="output table: .csv, .jsonl or .parquet",
     )  # fmt: skip
     existing = parser.add_mutually_exclusive_group()
@@ -240,11 +271,11 @@ def add_predict(commands: Commands) -> None:
         "--overwrite", action="store_true", help="replace an existing table and page"
     )
     parser.add_argument(
-        "--explain", type=Path, metavar="FOLDER",
+        "--explain", type=_path, metavar="FOLDER",
         help="write a figure for each image: the image, a Grad-CAM map, its spectrum",
     )  # fmt: skip
     parser.add_argument(
-        "--page", type=Path, metavar="FILE",
+        "--page", type=_path, metavar="FILE",
         help="write a page of thumbnails, at most 500 per verdict",
     )  # fmt: skip
     parser.set_defaults(run=run_predict)
@@ -254,6 +285,9 @@ def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; fails only if none of them could be read."""
     detector = _load_detector(given)
     gathered = gather(given.paths, given.list)
+    missing = [name for name in given.paths if name != "-" and not os.path.lexists(name)]
+    if missing:
+        log.warning("%d of the names given do not exist, the first: %s", len(missing), missing[0])
     counts = predict(
         detector,
         gathered.paths,
@@ -278,7 +312,7 @@ def add_export(commands: Commands) -> None:
     _add_detector(parser)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="default: export/ beside the detector"
+        "-o", "--output", type=_path, metavar="FOLDER", help="default: export/ beside the detector"
     )
     parser.set_defaults(run=run_export)
 

@@ -747,6 +747,22 @@ class TestHub:
 
 
 class TestCommand:
+    def test_the_home_folder_is_that_of_the_shell(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        home = tmp_path / "home"
+        home.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        _folder(home / "input", CONTENTS)
+        command = ["prepare", "faces", "~/input", "--root=~/root", "--min-side", str(SIDE)]
+        assert main(command) == 0
+        assert (home / "root" / "faces").is_dir()
+        with pytest.raises(SystemExit, match="2"):
+            main([*command[:3], "--root=~nobody-of-this-name/root"])
+        assert "--root" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
     def test_it_says_what_became_of_the_files(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -756,5 +772,6 @@ class TestCommand:
         out, _ = capsys.readouterr()
         assert "5 images in" in out
         assert "2 files left out, the first 'cut.jpg'" in out
+        assert "  1: neither JPEG, PNG nor WebP" in out
         assert main([*arguments, "--min-side", str(SIDE)]) == 1
         assert "exists already" in capsys.readouterr().err
