@@ -24,6 +24,7 @@ from forensics.evaluation.audit import (
     PREPARATION,
     TRAITS,
     Audited,
+    _repetitions,
     audit,
     audit_folders,
     audit_run,
@@ -31,8 +32,6 @@ from forensics.evaluation.audit import (
 from forensics.images.geometry import Match
 from forensics.preprocess.handling import Untouched
 from forensics.training.settings import AuditMode
-
-pytestmark = pytest.mark.slow
 
 N = 60
 SIDE = PREPARATION.image_size
@@ -178,6 +177,7 @@ class TestTraits:
         assert result["warnings"] == []
 
 
+@pytest.mark.slow
 class TestRepetitions:
     def test_planted_ones_are_counted(
         self, sources: Callable[..., list[Audited]], pictures: dict[str, list[Image.Image]]
@@ -265,6 +265,7 @@ class TestBeforeTraining:
         assert audit_run(data, AuditMode.off, seed=0) is None
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_it_prints_and_writes_what_it_finds(
         self,
@@ -310,3 +311,50 @@ class TestCommand:
         given = ["--root", str(tmp_path / "root"), "--real", names[0], "--generated", names[1]]
         assert main(["audit", *given, "--cache-dir", str(tmp_path / "cache")]) == 1
         assert "cannot be audited" in capsys.readouterr().err
+
+
+@dataclasses.dataclass
+class _Numbers:
+    """What counts of a source's images for repetitions."""
+
+    name: str
+    digests: list[str]
+    originals: None = None
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+class TestLimits:
+    """How many repetitions are too many, of numbers in the place of images."""
+
+    @staticmethod
+    def source(name: str, numbers: list[int], *, real: bool) -> tuple[Audited, Any]:
+        """A source that has an image for each number."""
+        none = np.empty(0, np.int64)
+        images: Any = _Numbers(name, [f"{number}" for number in numbers])
+        return Audited(images, Path(), real, none, none, none), np.array(numbers)
+
+    @pytest.mark.parametrize(
+        ("first", "second", "same_class", "warned"),
+        [
+            # One in 200 images of either, half a percent: of one class usual, between two not.
+            (range(200), range(199, 399), True, False),
+            (range(200), range(199, 399), False, True),
+            (range(200), range(200, 400), False, False),
+            # 1 of 1000, and 1 of 50: the larger share counts, whichever comes first.
+            (range(1000), range(999, 1049), True, True),
+            (range(50), range(49, 1049), True, True),
+        ],
+    )
+    def test_between_sources(
+        self, first: range, second: range, same_class: bool, warned: bool
+    ) -> None:
+        audited, groups = zip(
+            self.source("a", [*first], real=True),
+            self.source("b", [*second], real=same_class),
+            strict=True,
+        )
+        _, across, _ = _repetitions(audited, groups)
+        assert across["copies"] == across["near_duplicates"] == 2 * [len({*first} & {*second})]
+        assert (across["verdict"] == "warning") is warned

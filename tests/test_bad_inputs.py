@@ -350,6 +350,24 @@ def _tar(*members: tuple[str, bytes, bytes], packed: bool = False) -> bytes:
 
 FILE = tarfile.REGTYPE
 OUT, LINK, NO_FILE = "its name leads out of the archive", "a link", "not a regular file"
+
+
+def _sparse_tar() -> bytes:
+    """A member with a hole, which a tar may claim to be of any size."""
+    member = tarfile.TarInfo("bad.png")
+    member.type, member.size = tarfile.GNUTYPE_SPARSE, 512
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    # One piece of 512 bytes at its start, and the size with the hole.
+    header[386:410] = b"%011o\0%011o\0" % (0, 512)
+    header[483:495] = b"%011o\0" % 10**6
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    image = tarfile.TarInfo("a.png")
+    image.size = len(WHOLE_PNG)
+    padding = bytes(-len(WHOLE_PNG) % 512)
+    return image.tobuf() + WHOLE_PNG + padding + bytes(header) + bytes(512 + 1024)
+
+
 MEMBERS: dict[str, tuple[Make, str]] = {
     "zip, up": (lambda: _zip(("../bad.png", WHOLE_PNG)), OUT),
     "zip, up within": (lambda: _zip(("x/../../bad.png", WHOLE_PNG)), OUT),
@@ -365,6 +383,7 @@ MEMBERS: dict[str, tuple[Make, str]] = {
     "tar, hard link": (lambda: _tar(("bad.png", tarfile.LNKTYPE, b"a.png")), LINK),
     "tar, device": (lambda: _tar(("bad.png", tarfile.CHRTYPE, b"")), NO_FILE),
     "tar, pipe": (lambda: _tar(("bad.png", tarfile.FIFOTYPE, b"")), NO_FILE),
+    "tar, with a hole": (_sparse_tar, NO_FILE),
     "tar.gz, up": (lambda: _tar(("../bad.png", FILE, WHOLE_PNG), packed=True), OUT),
 }
 

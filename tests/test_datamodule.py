@@ -248,6 +248,19 @@ class TestBatches:
         assert data.sources is sources
         assert data.split is split
 
+    @pytest.mark.parametrize("part", ["train", "validation", "test"])
+    def test_a_changed_image_of_any_part_is_told_by_its_source(
+        self, faces: MakeFaces, open_data: OpenData, part: str
+    ) -> None:
+        settings = faces()
+        state = open_data(settings).state_dict()
+        data = open_data(settings)
+        data.load_state_dict(state)
+        path = next(path for path in _files(data, _part(data, part)) if path.parent.name == "seen")
+        Image.new("RGB", (SIZE, SIZE), "red").save(path)
+        with pytest.raises(UserError, match="images of seen"):
+            open_data(settings).load_state_dict(state)
+
 
 @dataclasses.dataclass
 class Seen:

@@ -341,6 +341,28 @@ class TestMatched:
             one = Predictor(MeanRed(), detector_card(match=match), "").predict(picture)[0]
             assert one.logit == pytest.approx(by_hand(np.asarray(image)), abs=1e-6)
 
+    def test_changed_copies_are_matched_after_the_change(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        predictor = Predictor(MeanRed(), detector_card(match="jpeg"), "")
+        scored: list[NDArray[np.uint8]] = []
+
+        def score_rows(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+            scored.append(rows)
+            return np.zeros(len(rows), np.float32)
+
+        monkeypatch.setattr(predictor.scorer, "score_rows", score_rows)
+        picture = photos(1, SIZE)[0]
+        predictor.predict(picture)
+        ((itself, compressed, _),) = scored
+
+        def saved(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+            Image.fromarray(image).save(tmp_path / "x.jpg", quality=quality)
+            return np.asarray(Image.open(tmp_path / "x.jpg"))
+
+        np.testing.assert_array_equal(itself, saved(picture, 75))
+        np.testing.assert_array_equal(compressed, saved(saved(picture, 90), 75))
+
 
 def test_evidence_may_be_sought_while_other_threads_score(detector_file: Path) -> None:
     predictor = Predictor.load(detector_file)
@@ -386,6 +408,13 @@ class TestUnsure:
         at = {"0.5": 0.0, "source_0.05": 1.0, "source_0.01": 1.0}
         assert self.verdict(grey, thresholds=at, guard=WIDE) == (Verdict.real, "")
 
+    def test_a_score_at_the_lower_threshold_is_not_called_generated(self) -> None:
+        white = np.full((SIZE, SIZE, 3), 255, np.uint8)
+        at = {"0.5": 0.0, "source_0.05": 2.0, "source_0.01": 1.0}
+        verdict, reason = self.verdict(white, thresholds=at, guard=WIDE)
+        assert verdict is Verdict.unsure
+        assert reason == "score between the thresholds at 1 % and 5 % FPR"
+
     def test_verdict_that_mild_changes_change_is_unsure(self) -> None:
         # Its red is 255 at the border and 0 within: half a pixel less of that is darker.
         framed = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -408,6 +437,11 @@ class TestUnsure:
         verdict, reason = self.verdict(noise(size=SIZE - 1), guard=WIDE)
         assert verdict is Verdict.unsure
         assert reason == f"smaller than the {SIZE} pixels the detector looks at"
+
+    def test_the_shorter_side_decides(self) -> None:
+        for low in (noise(size=SIZE)[1:], noise(size=SIZE)[:, 1:]):
+            _, reason = self.verdict(low, guard=WIDE)
+            assert reason == f"smaller than the {SIZE} pixels the detector looks at"
 
     def test_spectrum_unlike_those_of_training_is_unsure(self) -> None:
         smooth = np.tile(np.arange(SIZE, dtype=np.uint8)[:, None, None], (1, SIZE, 3))

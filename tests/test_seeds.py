@@ -31,6 +31,8 @@ class TestOverSeeds:
             np.array([0.0, 0.5]),
         )
         assert over_seeds(scores, "tpr")["by_seed"] == [0.75, 1.0]
+        # 0.125 to either side of the mean, with one degree of freedom.
+        assert over_seeds(scores, "tpr")["std"] == pytest.approx(0.125 * 2**0.5)
         assert over_seeds(scores, "tnr")["by_seed"] == [0.5, 0.0]
         acc = over_seeds(scores, "acc")
         assert acc["by_seed"] == pytest.approx([4 / 6, 4 / 6])

@@ -122,6 +122,7 @@ class TestCounts:
         split = split_sources(sources(real=count, seen=count, unseen=40), BASE, seed=0)
         assert _rows(split.test, 1) == list(range(count - tests, count))
         assert _fitted(split, 1) == list(range(trains))
+        assert split.dropped == {"real": 0, "seen": 0}  # tested images were never to train
         assert any(
             f"seen has {count} images" in note
             and f"{trains} train or validate instead of 20" in note
@@ -168,6 +169,10 @@ class TestCounts:
         fitted = [_fitted(split, source) for source in range(len(real) + len(train_on))]
         assert sum(len(f) for f in fitted[: len(real)]) == sum(len(f) for f in fitted[len(real) :])
         assert [len(f) for f in fitted] == per_source
+        # The classes validate with as many images, too, and sources with equal shares of them.
+        validating = [split.validation.count(source) for source in range(len(fitted))]
+        assert sum(validating[: len(real)]) == sum(validating[len(real) :])
+        assert len(set(validating[: len(real)])) == len(set(validating[len(real) :])) == 1
         assert fitted == [list(range(n)) for n in per_source]
 
     def test_a_generator_that_is_not_trained_on_only_tests(self, sources: MakeSources) -> None:

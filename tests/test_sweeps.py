@@ -130,17 +130,23 @@ class TestInOneProcess:
         assert "no result" not in (folder / "report.md").read_text()
         assert "2 detectors" in (folder / "report.html").read_text()
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("model.learning_rate", "0.1"), ("max_epochs", "3"), ("perturb", "[noise]")],
+    )
     def test_results_of_other_settings_are_not_taken_for_its_own(
         self,
+        key: str,
+        value: str,
         swept: Path,
         sweep: list[str],
         run_program: Callable[..., int],
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         before = results(swept)
-        assert run_program(TRAIN, *sweep, "model.learning_rate=0.1") == 1
+        assert run_program(TRAIN, *sweep, f"{key}={value}") == 1
         said = "".join(capfd.readouterr())
-        assert "outputs/sweep/seed0 holds a run with another model.learning_rate" in said
+        assert f"outputs/sweep/seed0 holds a run with another {key}" in said
         assert results(swept) == before
 
     def test_any_setting_may_be_swept_and_makes_the_reports_rows(
@@ -149,6 +155,11 @@ class TestInOneProcess:
         kept = [one for one in sweep if not one.startswith(("seed=", "batch_size=", "hydra."))]
         swept = ["batch_size=8,4", "model.channels=[2,4],[4,8]", "hydra.sweep.dir=outputs/sweep"]
         assert run_program(TRAIN, *kept, *swept) == 0
+        # Folders are numbered by the jobs, in the record as on the disk.
+        record = json.loads((tmp_path / "outputs" / "sweep" / "sweep.json").read_text())
+        folders = [job["folder"] for job in record["jobs"]]
+        assert [folder.partition("_")[0] for folder in folders] == ["0", "1", "2", "3"]
+        assert {*folders} == results(tmp_path / "outputs" / "sweep").keys()
         cells = (tmp_path / "outputs" / "sweep" / "cells.csv").read_text()
         assert {row["variant"] for row in csv.DictReader(cells.splitlines())} == {
             f"model.channels={channels}, batch_size={size}"
