@@ -84,6 +84,12 @@ def test_detector(
                 path,
                 source.name,
             )
+    if card.input.match == Match.codec:
+        log.warning(
+            "%s was trained with dataset.match=codec: images to be scored have no real source of "
+            "their own, and are scored as they are.",
+            path,
+        )
     scores = score_part(scorer, sources, part, f"test {path}")
     match, filter_ = Match(card.input.match), ResizeFilter(card.input.resize_filter)
     perturbed = score_perturbed(

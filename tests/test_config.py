@@ -167,7 +167,7 @@ def test_a_wrong_composition_is_refused_by_its_key(change: str) -> None:
         ("seed=many", "seed: "),
         ("preprocess.per=pixel", r"preprocess.per: .*\[batch, image\]"),
         ("dataset.resize_filter=magic", "dataset.resize_filter: .*lanczos"),
-        ("dataset.match=magic", r"dataset.match: .*\[none, jpeg, resample\]"),
+        ("dataset.match=magic", r"dataset.match: .*\[none, jpeg, resample, codec\]"),
         ("trainer.precision=int8", "trainer.precision: .*bf16"),
         ("model.front_end=edges", r"model.front_end: .*\[rgb, npr, lpd, laplacian, kv, .*"),
         ("no sense", "Cannot read 'no sense'"),

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from forensics.data.codec import jpeg_qualities
 from forensics.data.demo.build import build_demo
 from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_sources, rows_hash
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
-from forensics.images.geometry import View
+from forensics.images.geometry import Match, View
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
 log = logging.getLogger(__name__)
@@ -207,6 +208,11 @@ class FaceData(pl.LightningDataModule):
             settings.view,
         )
         folders = {name: settings.folder(name) for name in settings.names}
+        if settings.match is Match.codec:
+            reals = {name: folders[name] for name in settings.real}
+            qualities = jpeg_qualities(reals, settings.train_count)
+            generated = [name for name in settings.names if name not in settings.all_real]
+            preparation = preparation._replace(qualities=dict.fromkeys(generated, qualities))
         self.sources = open_sources(folders, preparation, self._cache_dir, needed_images(settings))
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:

@@ -15,9 +15,10 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -26,15 +27,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from PIL import Image
 
 from forensics.compute import in_order
+from forensics.data.codec import quality_of
 from forensics.data.ingest.classes import refuse_both_classes
 from forensics.errors import UserError
 from forensics.files import staged
 from forensics.images.containers import DAMAGED, RejectedImage
 from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
-from forensics.images.geometry import Match, ResizeFilter, View, matched, to_square
+from forensics.images.geometry import (
+    Match,
+    ResizeFilter,
+    View,
+    matched,
+    recompressed,
+    to_square,
+)
 from forensics.images.listing import ImageFile, as_text, counted, list_images, read_origins
 from forensics.progress import Progress
 
@@ -59,6 +69,8 @@ class Preparation(NamedTuple):
         max_rejected_share: a source with a larger share of rejected files stops the run.
         match: the processing applied to all images alike.
         view: how the centre square becomes a row.
+        qualities: for `Match.codec`, the JPEG qualities that images of a source are saved with
+            first, by name of the source; see `forensics.data.codec`.
     """
 
     image_size: int
@@ -67,6 +79,7 @@ class Preparation(NamedTuple):
     max_rejected_share: float
     match: Match = Match.none
     view: View = View.resize
+    qualities: Mapping[str, Sequence[int]] = MappingProxyType({})
 
 
 class Needed(NamedTuple):
@@ -95,6 +108,7 @@ class Source:
         sha256: sha256 of each file, in hexadecimal, one per row.
         originals: sha256 of the file that each image was made from, None where unknown; None if
             it is unknown for the entire source.
+        qualities: JPEG qualities that its files were saved with first; empty for none.
         manifest: table of its files.
         rejected: relative path and reason of each rejected file.
         flagged: relative path and irregularity of each accepted file that has one.
@@ -121,6 +135,7 @@ class Source:
             _CorruptCache: if the cache is corrupt.
         """
         self.name, self.files = name, files
+        self.qualities: Sequence[int] = ()
         try:
             with (cache / _MANIFEST).open("rb") as file:  # paths may be no UTF-8
                 manifest = pq.read_table(file)
@@ -251,10 +266,13 @@ def open_source(
             f"{name} {place} --only {class_})"
         ),
     )
-    size, filter_, min_side, _, match, view = preparation
+    size, filter_, min_side, _, match, view, _ = preparation
+    qualities = preparation.qualities.get(name, ())
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
     if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
         policy = f"{policy}|{view}"
+    if qualities:
+        policy = f"{policy}|{_hash(bytes(qualities))}"
     home = cache_dir / f"{name}-{_hash(as_text(f'{folder.resolve()}|{policy}').encode())[:12]}"
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
@@ -272,7 +290,7 @@ def open_source(
                     cache = home / f"{content}-{needed.first}-{needed.last}"
                     with staged(cache) as unfinished:
                         label = f"prepare {name}"
-                        _build(folder, files, preparation, needed, unfinished, label)
+                        _build(folder, files, preparation, qualities, needed, unfinished, label)
                     for outdated in home.iterdir():
                         if outdated.is_dir() and outdated != cache:
                             shutil.rmtree(outdated)
@@ -305,6 +323,7 @@ def open_source(
             "flagged in %s",
             name, len(damaged), read, *damaged[0], source.manifest,
         )  # fmt: skip
+    source.qualities = qualities
     return source
 
 
@@ -397,6 +416,7 @@ def _build(
     folder: Path,
     files: list[ImageFile],
     preparation: Preparation,
+    qualities: Sequence[int],
     needed: Needed,
     unfinished: Path,
     label: str,
@@ -415,7 +435,10 @@ def _build(
                 f"{folder / file.path} cannot be read ({error.strerror}): make it readable, or "
                 "remove it."
             ) from error
-        size, filter_, _, _, match, view = preparation
+        size, filter_, _, _, match, view, _ = preparation
+        if qualities:
+            quality = quality_of(sha256_of(folder / file.path), qualities)
+            image = Image.fromarray(recompressed(np.asarray(image), quality))
         return matched(to_square(image, size, filter_, view), match, filter_), flag
 
     manifest: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from forensics.data.codec import quality_of
 from forensics.data.datamodule import FaceData
 from forensics.data.sources import Preparation, Source, open_sources, repetitions
 from forensics.errors import UserError
@@ -41,6 +42,7 @@ MATCHED: dict[Match, tuple[str, ...]] = {
     Match.none: (),
     Match.jpeg: ("format", "jpeg_quality"),
     Match.resample: ("size",),
+    Match.codec: (),  # traits are measured of the files as they were saved again
 }
 """Traits of files that matching equalises; they cause no warnings. Their remains in the pixels
 are covered by the traits of pixels, which are measured after matching."""
@@ -252,9 +254,19 @@ def _features(audited: Audited, images: int, draws: np.random.Generator) -> dict
     """All traits of some images of a source, ``(k, F)`` each."""
     rows = np.sort(draws.permutation(audited.compared)[:images])
     pixels = audited.source.rows[rows]
-    files = [read_metadata(audited.folder / audited.source.paths[row]) for row in rows]
+    files = [_metadata(audited, row) for row in rows]
     of_files = {trait: features(files) for trait, features in _OF_FILES.items()}
     return of_files | {trait: features(pixels) for trait, features in _OF_PIXELS.items()}
+
+
+def _metadata(audited: Audited, row: int) -> Metadata:
+    """Metadata of an image's file, as saved with the real images' codec if it was."""
+    source = audited.source
+    metadata = read_metadata(audited.folder / source.paths[row])
+    if not source.qualities:
+        return metadata
+    quality = quality_of(source.sha256[row], source.qualities)
+    return metadata._replace(format="JPEG", mode="RGB", jpeg_quality=quality)
 
 
 def _one_hot(values: Sequence[str], known: Sequence[str]) -> Features:

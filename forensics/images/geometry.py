@@ -39,15 +39,21 @@ MATCH_SHARE = 0.5
 
 
 class Match(StrEnum):
-    """Processing applied to every image, so that codec and source size are weaker shortcuts.
+    """Processing of images, so that codec and source size are weaker shortcuts.
 
-    A function of one image, the same for real and generated images, for training, validation, test
-    and `forensics.scoring`: not random, and independent of the class and of other images.
+    But for ``codec``, a function of one image, the same for real and generated images, for
+    training, validation, test and `forensics.scoring`: not random, and independent of the class and
+    of other images.
 
     ``jpeg``: at the size that detectors see, an image is saved as JPEG, 4:2:0, of quality
     `MATCH_QUALITY`, and read again. Losslessly stored images get a codec's traces, too.
     ``resample``: it is downscaled to `MATCH_SHARE` of its size and upscaled back, both with the
     data set's filter, so that every image has been enlarged twofold.
+
+    ``codec``: the real images' own: at its own size, before it is cropped or resized, a generated
+    image is saved as JPEG, 4:2:0, of a quality that its sha256 chooses among those of the real
+    training images, and read again. Real images stay as they are, and so does every image that is
+    scored without its data set, by `forensics.scoring` or evaluate.py: it has no source.
 
     Limits: other differences remain. Sensor noise, colours and framing are unchanged; under
     ``jpeg``, an earlier compression of another quality on the same grid of 8x8 pixels partly
@@ -58,6 +64,7 @@ class Match(StrEnum):
     none = "none"
     jpeg = "jpeg"
     resample = "resample"
+    codec = "codec"
 
 
 def to_square(
@@ -93,7 +100,7 @@ def matched(
         resize_filter: filter of ``resample``.
 
     Returns:
-        An image of the same shape; for ``none`` the image itself.
+        An image of the same shape; for ``none`` and ``codec`` the image itself.
     """
     if match is Match.jpeg:
         return recompressed(image, MATCH_QUALITY)

@@ -23,6 +23,8 @@ _VIEWED = {
 _MATCHED = {
     Match.none: "",
     Match.jpeg: f", then saved as JPEG of quality {MATCH_QUALITY}, 4:2:0, and read again",
+    Match.codec: "; for training, generated images were first saved with the JPEG qualities of the "
+    "real ones",
     Match.resample: f", then downscaled to {MATCH_SHARE:g} of its size and upscaled back",
 }
 """Further processing of a detector's input, as a clause."""
