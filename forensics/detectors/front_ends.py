@@ -374,12 +374,12 @@ def fft_highpass(images: Tensor) -> Tensor:
     """
     # The removed rectangle is separable, so two real matrix products take the place of transforms,
     # whose complex numbers other programs' formats lack.
-    rows, columns = (_lowpass_matrix(images, axis) for axis in (2, 3))
+    rows, columns = (lowpass_matrix(images, axis) for axis in (2, 3))
     low: Tensor = rows @ images @ columns
     return (images - low) / RESIDUAL_UNIT
 
 
-def _lowpass_matrix(images: Tensor, axis: int) -> Tensor:
+def lowpass_matrix(images: Tensor, axis: int) -> Tensor:
     """The symmetric matrix that keeps frequencies below 1/4 per pixel along an axis."""
     size = images.shape[axis]
     places = torch.arange(size, device=images.device)
