@@ -35,9 +35,12 @@ def files(folder: Path) -> set[str]:
 
 class TestSave:
     def test_the_last_one_becomes_the_one_before(self, tmp_path: Path) -> None:
+        path = tmp_path
         for epoch in range(3):
+            before = path.stat().st_ino if epoch else 0
             path = saved(tmp_path, epoch=epoch)
         assert files(tmp_path) == {"last.ckpt", "previous.ckpt"}
+        assert path.with_name("previous.ckpt").stat().st_ino == before  # not written again
         assert load(path)["epoch"] == 2
         assert load(path.with_name("previous.ckpt"))["epoch"] == 1
 

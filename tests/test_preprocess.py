@@ -280,6 +280,13 @@ class TestDraws:
         drawn = {float(torch.rand(1, generator=Draws.at(seed, 0, 0).shared)) for seed in seeds}
         assert len(drawn) == len(seeds)
 
+    def test_devices_share_one_generator_and_have_one_each(self) -> None:
+        draws = [Draws.at(3, 2, 1, rank=rank) for rank in range(4)]
+        (shared,) = {one.shared.initial_seed() for one in draws}
+        own = [one.own.initial_seed() for one in draws]
+        assert len({shared, *own}) == 5
+        assert Draws.at(3, 2, 1).own.initial_seed() == own[0]
+
     def test_devices_of_one_batch_share_its_strength_but_not_its_noise(self) -> None:
         grey = torch.full((4, 3, 32, 32), 128.0)
         operator = blur_noise(SIZES, 5.0, Per.batch)
