@@ -267,7 +267,7 @@ class TestPerturbed:
 
 class TestText:
     def test_csv_has_all_columns_and_six_digits(self) -> None:
-        rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y"}]
+        rows: comparison.Rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y"}]
         text = comparison.as_csv(rows)
         assert text.splitlines()[0] == "a,b,c"
         assert list(csv.DictReader(io.StringIO(text))) == [
