@@ -21,7 +21,7 @@ from forensics.detectors.base import to_unit_range
 
 RESIDUAL_UNIT = 32.0
 """Grey levels that are 1 in a residual; those of faces of 128 px then have a standard deviation of
-0.2 to 0.9."""
+0.1 to 1."""
 
 
 class FrontEnd(StrEnum):
