@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -179,6 +180,65 @@ class TestMetadata:
         decoded = decode(tmp_path / "a.png", 1)
         assert decoded.flag == "damaged metadata"
         np.testing.assert_array_equal(np.asarray(decoded.pixels), PIXELS)
+
+    @pytest.mark.parametrize(
+        ("kinds", "accepted"),
+        [
+            ("IHDR PLTE tRNS IDAT IDAT IEND", True),
+            ("PLTE IHDR tRNS IDAT IDAT IEND", False),
+            ("IHDR tRNS PLTE IDAT IDAT IEND", False),
+            ("IHDR PLTE tRNS tRNS IDAT IDAT IEND", False),
+            ("IHDR PLTE PLTE tRNS IDAT IDAT IEND", False),
+            ("IHDR PLTE IDAT tRNS IDAT IEND", False),
+            ("IHDR IHDR PLTE tRNS IDAT IDAT IEND", False),
+        ],
+    )
+    def test_chunks_of_pixels_out_of_order_are_damage(
+        self, tmp_path: Path, kinds: str, accepted: bool
+    ) -> None:
+        packed = zlib.compress(b"\0\0\1" * 2)
+        written = {
+            "IHDR": struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0),
+            "PLTE": bytes([0, 0, 0, 200, 200, 200]),
+            "tRNS": bytes([255, 255]),
+            "IEND": b"",
+        }
+        halves = [packed[:5], packed[5:]]
+        content = b"\x89PNG\r\n\x1a\n"
+        for kind in kinds.split():
+            of_kind = halves.pop(0) if kind == "IDAT" else written[kind]
+            content += png_chunk(kind.encode(), of_kind)
+        (tmp_path / "a.png").write_bytes(content)
+        if accepted:
+            levels = np.asarray(decode(tmp_path / "a.png", 1).pixels)[..., 0]
+            assert levels.tolist() == [[0, 200], [0, 200]]
+        else:
+            with pytest.raises(RejectedImage, match="out of order"):
+                decode(tmp_path / "a.png", 1)
+
+    def test_a_webp_of_two_images_is_damaged(self, tmp_path: Path) -> None:
+        content = with_metadata("webp", exif("<"))
+        image = encoded("webp", lossless=True)[12:]
+        (tmp_path / "a.webp").write_bytes(riff_chunk(b"RIFF", content[8:] + image))
+        with pytest.raises(RejectedImage, match="more than one image"):
+            decode(tmp_path / "a.webp", 1)
+
+    def test_a_large_header_of_few_bytes_takes_no_memory(self, tmp_path: Path) -> None:
+        header = struct.pack(">IIBBBBB", 16_000, 16_000, 8, 2, 0, 0, 0)
+        chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(999))), (b"IEND", b"")]
+        content = b"".join([b"\x89PNG\r\n\x1a\n", *(png_chunk(*each) for each in chunks)])
+        (tmp_path / "a.png").write_bytes(content)
+        started = time.perf_counter()
+        with pytest.raises(RejectedImage, match="fewer bytes"):
+            decode(tmp_path / "a.png", 1)
+        assert time.perf_counter() - started < 1
+
+    def test_exif_of_a_webp_without_extended_features_does_not_count(self, tmp_path: Path) -> None:
+        content = encoded("webp", lossless=True)
+        turned = exif("<", (0x0112, 3, 1, struct.pack("<H2x", 6)))
+        body = content[8:] + riff_chunk(b"EXIF", turned)
+        (tmp_path / "a.webp").write_bytes(riff_chunk(b"RIFF", body))
+        np.testing.assert_array_equal(np.asarray(decode(tmp_path / "a.webp", 1).pixels), PIXELS)
 
     def test_a_webp_cut_in_its_metadata_has_its_pixels_and_a_flag(self, tmp_path: Path) -> None:
         content = with_metadata("webp", exif("<"), riff_chunk(b"ICCP", bytes(999)))

@@ -28,7 +28,8 @@ MAX_PARTS = 1 << 20
 _BLOCK = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""In the order of a PNG; all but IDAT are there once at most."""
 _DHT, _EOI, _SOS = 0xC4, 0xD9, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
 _ZEROS = bytes(16)
@@ -56,6 +57,14 @@ class Orientation(NamedTuple):
     readable: bool
 
 
+class Frame(NamedTuple):
+    """The size of a JPEG and its number of components, by its header."""
+
+    width: int
+    height: int
+    components: int
+
+
 class Parts(NamedTuple):
     """What decides the pixels of a file.
 
@@ -65,6 +74,7 @@ class Parts(NamedTuple):
         orientation: the orientation of the Exif data.
         flag: an irregularity of the other parts, or "".
         animation: whether it has more than one frame.
+        frame: size and components of a JPEG.
     """
 
     format: str
@@ -72,6 +82,7 @@ class Parts(NamedTuple):
     orientation: Orientation
     flag: str
     animation: bool
+    frame: Frame | None = None
 
 
 def read_parts(file: BinaryIO) -> Parts:
@@ -134,7 +145,7 @@ def _jpeg(content: bytes) -> Parts:
     them as coefficients, and may by chance end at the end mark.
     """
     kept = [content[:2]]
-    exif, segments, scans, area, at = b"", 0, 0, 0, 2
+    exif, segments, scans, at, frame = b"", 0, 0, 2, Frame(0, 0, 0)
     first_symbols: dict[int, int] = {}
     never_zero = zeroed = False
     while (marker := _MARKER.search(content, at)) is not None:
@@ -161,8 +172,10 @@ def _jpeg(content: bytes) -> Parts:
             never_zero = _is_never_zero(content[start + 4 : end], first_symbols)
         elif code in _FRAMES:
             height, width = content[start + 5 : start + 7], content[start + 7 : start + 9]
-            area = int.from_bytes(height) * int.from_bytes(width)
+            components = int.from_bytes(content[start + 9 : start + 10])
+            frame = Frame(int.from_bytes(width), int.from_bytes(height), components)
         at, segments = end, segments + 1
+        area = frame.width * frame.height
         if scans * area > MAX_SCANNED_PIXELS:
             raise RejectedImage(
                 f"pixels times scans are more than the {MAX_SCANNED_PIXELS} allowed"
@@ -178,7 +191,7 @@ def _jpeg(content: bytes) -> Parts:
         "no end mark" * (marker is None),
         "unreadable Exif" * (not orientation.readable),
     )
-    return Parts("JPEG", b"".join([*kept, b"\xff\xd9"]), orientation, flag, False)
+    return Parts("JPEG", b"".join([*kept, b"\xff\xd9"]), orientation, flag, False, frame)
 
 
 def _first_symbols(tables: bytes) -> dict[int, int]:
@@ -209,7 +222,7 @@ def _is_never_zero(scan: bytes, first_symbols: dict[int, int]) -> bool:
 
 def _png(file: BinaryIO) -> Parts:
     """The critical chunks of a PNG and its transparency, verified against their checksums."""
-    kept, exif, size, chunks = [file.read(len(_PNG))], b"", 0, 0
+    kept, exif, size, chunks, reached = [file.read(len(_PNG))], b"", 0, 0, -1
     animation = damaged = ended = pixels = False
     while not ended:
         head = file.read(8)
@@ -235,6 +248,11 @@ def _png(file: BinaryIO) -> Parts:
         if critical and not whole and kind != b"IEND":
             cut = read < length or len(checksum) < 4
             raise RejectedImage(f"{'truncated' if cut else 'damaged'}: chunk {kind.decode()}")
+        if critical:
+            step = _PIXEL_CHUNKS.index(kind)
+            if step < reached or (step == reached and kind != b"IDAT"):
+                raise RejectedImage(f"damaged: chunk {kind.decode()} out of order")
+            reached = step
         ended = kind == b"IEND" and whole
         pixels |= kind == b"IDAT"
         animation |= kind == b"acTL" and int.from_bytes(content.getvalue()[:4]) > 1
@@ -264,7 +282,7 @@ def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
 def _webp(content: bytes) -> Parts:
     """The image chunks of a WebP; of an animation everything."""
     at, end = 12, min(len(content), 8 + int.from_bytes(content[4:8], "little"))
-    kept, exif, chunks, frames, pixels = [], b"", 0, 0, False
+    kept, exif, chunks, frames, pixels, extended = [], b"", 0, 0, False, False
     while at + 8 <= end:
         chunks += 1
         _check_number(chunks)
@@ -272,17 +290,20 @@ def _webp(content: bytes) -> Parts:
         chunk = content[at : at + 8 + length]
         chunk += b"\0" * (len(chunk) % 2)
         whole = at + 8 + length <= end
-        if kind in (b"VP8 ", b"VP8L") and not pixels:
+        if kind in (b"VP8 ", b"VP8L") and (extended or not pixels):
+            if pixels:
+                raise RejectedImage("damaged: more than one image")
             if not whole:
                 raise RejectedImage(f"truncated: chunk {kind.decode().strip()}")
             kept.append(chunk)
             pixels = True
-        elif kind == b"VP8X" and length >= 10:
+        elif kind == b"VP8X" and length >= 10 and not pixels:
+            extended = True
             # Of the features only the alpha channel stays.
             kept.append(chunk[:8] + bytes([chunk[8] & 0x10]) + chunk[9:])
         elif kind == b"ALPH" and not pixels:
             kept.append(chunk)
-        elif kind == b"EXIF" and whole:
+        elif kind == b"EXIF" and whole and extended:
             exif = chunk[8 : 8 + length]
         frames += kind == b"ANMF"
         at += 8 + length + length % 2

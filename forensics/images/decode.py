@@ -36,11 +36,17 @@ Image.MAX_IMAGE_PIXELS = None
 # Warnings of irregular metadata, which lack the file's name; this module's rules decide instead.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-_JPEG_MODES = {"RGB": ("RGB", "RGB"), "L": ("GRAY", "L"), "CMYK": ("CMYK", "CMYK;I")}
-"""Colour space and raw mode by Pillow's mode. Pillow, too, takes CMYK as Adobe's, inverted."""
+_JPEG_MODES = {
+    1: ("L", "GRAY", "L"),
+    3: ("RGB", "RGB", "RGB"),
+    4: ("CMYK", "CMYK", "CMYK;I"),
+}
+"""Pillow's mode, libjpeg's colour space and Pillow's raw mode by the number of components. Pillow,
+too, takes CMYK as Adobe's, inverted."""
 
 # Of libjpeg's warnings those of a decoder that ran out of data or lost its place in them.
 _LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "instead of RST")
+_DEFLATE_FACTOR = 1032  # at most, by which a PNG's pixels can be compressed
 _UNSUPPORTED = "subsampling"
 _TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,18 +90,11 @@ def decode(source: Path | bytes, min_side: int) -> Decoded:
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             parts = read_parts(file)
-        with Image.open(io.BytesIO(parts.content), formats=(parts.format,)) as image:
-            check_size(image, min_side)
-            if parts.animation:
-                raise RejectedImage("an animation, not a single image")
-            if parts.format == "JPEG":
-                loaded, damage = _load_jpeg(image, parts)
-            else:
-                loaded, damage = image, ""
-            loaded.load()
-            flag = "; ".join(filter(None, (damage, parts.flag)))
-            rgb = to_rgb(loaded, parts.orientation.value)
-            return Decoded(rgb, flag, parts.format)
+        if parts.animation:
+            raise RejectedImage("an animation, not a single image")
+        image, damage = _load(parts, min_side)
+        flag = "; ".join(filter(None, (damage, parts.flag)))
+        return Decoded(to_rgb(image, parts.orientation.value), flag, parts.format)
     except (RejectedImage, MemoryError):
         raise
     except Exception as error:
@@ -113,34 +112,55 @@ def rejection(error: Exception) -> RejectedImage:
     return RejectedImage(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def check_size(image: Image.Image, min_side: int) -> None:
+def check_size(size: tuple[int, int], min_side: int) -> None:
     """Raise `RejectedImage` for an image of too many pixels or with too short a side."""
-    width, height = image.size
+    width, height = size
     if width * height > MAX_PIXELS:
         raise RejectedImage(f"{width}x{height} pixels are more than the {MAX_PIXELS} allowed")
     if min(width, height) < min_side:
         raise RejectedImage(f"{width}x{height} pixels, each side must have at least {min_side}")
 
 
-def _load_jpeg(image: Image.Image, parts: Parts) -> tuple[Image.Image, str]:
-    """Decode a JPEG with libjpeg-turbo, whose warnings Pillow hides.
+def _load(parts: Parts, min_side: int) -> tuple[Image.Image, str]:
+    """Decode a file's pixels: a JPEG with libjpeg-turbo, whose warnings Pillow hides.
 
     Returns:
         The image, and the warning of a file whose pixels may be wrong, or "".
 
     Raises:
-        RejectedImage: if libjpeg did not find the data of all pixels.
+        RejectedImage: if libjpeg did not find the data of all pixels, or the size is not accepted.
     """
-    space, raw = _JPEG_MODES[image.mode]
-    try:
-        pixels = simplejpeg.decode_jpeg(parts.content, space)
-    except ValueError as error:
-        warning = " ".join(str(error).split())
-        if any(lost in warning for lost in _LOST):
-            raise RejectedImage(f"truncated or damaged: {warning}") from error
-        # Pillow reads what simplejpeg only reads with a warning, or not at all: rare subsampling.
-        return image, "" if _UNSUPPORTED in warning else f"{DAMAGED}{warning}"
-    return Image.frombytes(image.mode, image.size, pixels, "raw", raw), ""
+    warning = ""
+    if parts.frame is not None and parts.frame.components in _JPEG_MODES:
+        size = parts.frame.width, parts.frame.height
+        check_size(size, min_side)
+        mode, space, raw = _JPEG_MODES[parts.frame.components]
+        try:
+            pixels = simplejpeg.decode_jpeg(parts.content, space)
+        except ValueError as error:
+            warning = " ".join(str(error).split())
+            if any(lost in warning for lost in _LOST):
+                raise RejectedImage(f"truncated or damaged: {warning}") from error
+        else:
+            if pixels.shape[1::-1] != size:
+                raise RejectedImage("damaged: several sizes")
+            loaded = Image.new(mode, size, None)  # not filled first
+            loaded.frombytes(pixels, "raw", raw)
+            return loaded, ""
+    with Image.open(io.BytesIO(parts.content), formats=(parts.format,)) as image:
+        check_size(image.size, min_side)
+        if parts.format == "PNG" and _cannot_unpack(image, parts.content):
+            raise RejectedImage("truncated: fewer bytes than its pixels need")
+        image.load()
+        # simplejpeg does not read images of rare subsampling.
+        damaged = warning and _UNSUPPORTED not in warning
+        return image, f"{DAMAGED}{warning}" if damaged else ""
+
+
+def _cannot_unpack(image: Image.Image, content: bytes) -> bool:
+    """Whether a PNG is too short for its header, for which memory would be taken first."""
+    least_bits = image.width * image.height * len(image.getbands())
+    return least_bits > 8 * _DEFLATE_FACTOR * len(content)
 
 
 def to_rgb(image: Image.Image, orientation: int) -> Image.Image:

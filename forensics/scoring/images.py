@@ -43,7 +43,7 @@ def read_image(given: ImageLike) -> Decoded:
                 )
             given = Image.fromarray(np.ascontiguousarray(given))
         if isinstance(given, Image.Image):
-            check_size(given, 1)
+            check_size(given.size, 1)
             if given.mode in ("I", "F"):
                 raise RejectedImage(
                     f"grey levels of mode {given.mode} have no known range: convert them to 8 bits"
