@@ -35,7 +35,7 @@ def test_table_has_a_complete_row_for_each_detector() -> None:
 def test_table_has_the_costs_of_the_config(name: str) -> None:
     config.register()
     cost: Callable[[str, int], Any] = runpy.run_path(
-        str(ROOT / "experiments" / "detectors" / "cost.py")
+        str(ROOT / "experiments" / "detectors" / "detector_cost.py")
     )["cost"]
     parameters, multiply_adds = cost(name, 128)
     _, counted, added, *_ = rows()[name]

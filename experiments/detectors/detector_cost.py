@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of every detector, for the table of docs/detectors.md.
 
-``python experiments/detectors/cost.py [SIDE]`` prints a row for each option of ``model``; SIDE is
-the images' height and width in pixels, 128 if left out.
+``python experiments/detectors/detector_cost.py [SIDE]`` prints a row for each option of ``model``;
+SIDE is the images' height and width in pixels, 128 if left out.
 """
 
 import sys
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from forensics import config
 from forensics.detectors import DETECTORS
+from forensics.training.settings import TrainSettings
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -40,7 +41,7 @@ def cost(name: str, side: int) -> Cost:
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", ["name=cost", "dataset.root=/", f"model={name}"])
-    settings = config.typed(composed, config.TrainSettings)
+    settings = config.typed(composed, TrainSettings)
     counter = FlopCounterMode(display=False)
     # Shapes alone: the largest detectors have gigabytes of weights.
     with torch.device("meta"):
