@@ -21,7 +21,7 @@ from forensics.evaluation.calibration import (
     fit_temperature,
     source_threshold,
 )
-from forensics.evaluation.intervals import wilson
+from forensics.evaluation.intervals import auroc_interval, wilson
 from forensics.evaluation.metrics import (
     at_threshold,
     oracle_threshold,
@@ -177,6 +177,14 @@ class TestIntervals:
     def test_wilson_is_scipys(self, successes: int, count: int) -> None:
         expected = stats.binomtest(successes, count).proportion_ci(method="wilson")
         assert wilson(successes, count) == pytest.approx(tuple(expected), abs=1e-12)
+
+    def test_auroc_interval_with_one_real_image_worked_by_hand(self) -> None:
+        # It lies above 3 of 4. DeLong: the generated's placements 1, 0, 1, 1 have variance 1/4, of
+        # the mean 1/16, and one image counts with 1/4: sqrt(0.3125) / (0.75 * 0.25) logits.
+        found = auroc_interval(np.array([2.0]), np.array([1.0, 3.0, 0.0, 0.5]))
+        half = 1.96 * 0.3125**0.5 / 0.1875
+        expected = special.expit([np.log(3) - half, np.log(3) + half])
+        assert found == pytest.approx(tuple(expected), abs=1e-4)
 
     def test_accuracy_interval_worked_by_hand(self) -> None:
         # TPR 9/10 with Wilson's (0.5958, 0.9821), TNR 7/10 with (0.3968, 0.8922):

@@ -280,6 +280,11 @@ class TestDraws:
         drawn = {float(torch.rand(1, generator=Draws.at(seed, 0, 0).shared)) for seed in seeds}
         assert len(drawn) == len(seeds)
 
+    def test_a_run_goes_on_with_the_same_draws_in_a_later_version(self) -> None:
+        draws = Draws.at(3, 2, 1)
+        assert draws.shared.initial_seed() == 4_404_663_168_949_438_663
+        assert draws.own.initial_seed() == 6_826_802_935_108_478_168
+
     def test_devices_share_one_generator_and_have_one_each(self) -> None:
         draws = [Draws.at(3, 2, 1, rank=rank) for rank in range(4)]
         (shared,) = {one.shared.initial_seed() for one in draws}

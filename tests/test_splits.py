@@ -17,7 +17,7 @@ from PIL import Image
 
 from forensics.data.settings import DatasetSettings
 from forensics.data.sources import Preparation, Source, open_source
-from forensics.data.splits import Part, Split, split_sources
+from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter, View
 
@@ -465,6 +465,13 @@ class TestRoles:
     def test_a_source_has_one_role(self, changes: dict[str, list[str]]) -> None:
         with pytest.raises(UserError):
             dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
+
+    def test_images_in_no_part_are_not_needed(self) -> None:
+        settings = dataclasses.replace(BASE, unseen_real=["other"], validate_on=["held_out"])
+        assert needed_images(settings) == {
+            "real": (20, 10), "other": (0, 10), "seen": (20, 10), "unseen": (0, 10),
+            "held_out": (20, 0),
+        }  # fmt: skip
 
 
 class TestTooSmall:
