@@ -44,6 +44,12 @@ from forensics.scoring import Predictor
 
 log = logging.getLogger(__name__)
 
+DETECTORS_OWN = frozenset(
+    f"dataset.{key}"
+    for key in ("image_size", "view", "crop_size", "resize_filter", "match", "min_side")
+)
+"""Settings of a data set in whose place a detector's own are used."""
+
 
 def evaluate(settings: EvaluateSettings, folder: Path) -> None:
     """Test every detector on every source and write the results.
@@ -185,9 +191,16 @@ def draw(folder: Path, number: int, result: dict[str, Any]) -> None:
 def main(composed: DictConfig) -> None:
     """Check the settings and the folder, then evaluate."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    overrides = HydraConfig.get().overrides.task
 
     def work() -> None:
         settings = config.typed(composed, EvaluateSettings)
+        given = {override.lstrip("+").partition("=")[0] for override in overrides}
+        if ignored := sorted(given & DETECTORS_OWN):
+            log.warning(
+                "%s: ignored, because a detector is tested on images prepared as in its training.",
+                ", ".join(ignored),
+            )
         if (folder / runs.EVALUATION).exists():
             raise UserError(
                 f"{runs.shown(folder)} has a complete evaluation: choose another folder with "

@@ -216,11 +216,20 @@ class TestMetadata:
             with pytest.raises(RejectedImage, match="out of order"):
                 decode(tmp_path / "a.png", 1)
 
-    def test_a_webp_of_two_images_is_damaged(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            (encoded("webp", lossless=True)[12:], "more than one image"),
+            (riff_chunk(b"VP8X", bytes(10)), "VP8X twice"),
+        ],
+        ids=["image", "header"],
+    )
+    def test_a_webp_with_a_part_twice_is_damaged(
+        self, tmp_path: Path, more: bytes, said: str
+    ) -> None:
         content = with_metadata("webp", exif("<"))
-        image = encoded("webp", lossless=True)[12:]
-        (tmp_path / "a.webp").write_bytes(riff_chunk(b"RIFF", content[8:] + image))
-        with pytest.raises(RejectedImage, match="more than one image"):
+        (tmp_path / "a.webp").write_bytes(riff_chunk(b"RIFF", content[8:] + more))
+        with pytest.raises(RejectedImage, match=said):
             decode(tmp_path / "a.webp", 1)
 
     def test_a_large_header_of_few_bytes_takes_no_memory(self, tmp_path: Path) -> None:
@@ -233,10 +242,13 @@ class TestMetadata:
             decode(tmp_path / "a.png", 1)
         assert time.perf_counter() - started < 1
 
-    def test_exif_of_a_webp_without_extended_features_does_not_count(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("header", [b"", riff_chunk(b"VP8X", b"\0\0\0\0\x2f\0\0\x3f\0\0")])
+    def test_exif_of_a_webp_that_its_header_does_not_tell_of_does_not_count(
+        self, tmp_path: Path, header: bytes
+    ) -> None:
         content = encoded("webp", lossless=True)
-        turned = exif("<", (0x0112, 3, 1, struct.pack("<H2x", 6)))
-        body = content[8:] + riff_chunk(b"EXIF", turned)
+        turned = riff_chunk(b"EXIF", exif("<", (0x0112, 3, 1, struct.pack("<H2x", 6))))
+        body = b"WEBP" + header + content[12:] + turned
         (tmp_path / "a.webp").write_bytes(riff_chunk(b"RIFF", body))
         np.testing.assert_array_equal(np.asarray(decode(tmp_path / "a.webp", 1).pixels), PIXELS)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import NETWORK, SIZE, detector_card
+from conftest import NETWORK, SIZE, detector_card, write_images
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from forensics.cli import main
@@ -148,8 +148,11 @@ class TestAnEvaluation:
         assert len(means) == len(said)
         assert (tmp_path / "outputs" / "x" / "robustness_0.png").exists()
 
-    def test_size_and_filter_are_the_detectors_own(self, run: Run, tmp_path: Path) -> None:
+    def test_size_and_filter_are_the_detectors_own(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         assert run("dataset.image_size=4", "dataset.resize_filter=box") == 0
+        assert "dataset.image_size, dataset.resize_filter: ignored" in capfd.readouterr().out
         scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet")
         assert len(scores) == 30
         assert read(tmp_path)["detectors"][0]["input"]["image_size"] == SIZE
@@ -231,6 +234,15 @@ class TestErrors:
     ) -> None:
         assert run(more) == 1
         assert re.search(said, capfd.readouterr().err)
+
+    def test_images_smaller_than_the_network_are_counted(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        write_images(tmp_path / "faces" / "tiny", 7, size=SIZE - 1)
+        assert run("dataset.real=[tiny]", "dataset.min_side=1") == 1
+        said = capfd.readouterr()
+        assert f"7: each side must have at least {SIZE}" in said.err
+        assert "dataset.min_side: ignored" in said.out
 
     def test_nothing_to_test_on(self, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
         assert run("dataset.real=[]", "dataset.generators=[]") == 1

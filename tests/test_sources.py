@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import resource
@@ -276,6 +277,32 @@ class TestFiles:
 
 
 class TestRejected:
+    def test_reasons_are_counted(
+        self, folder: Path, opened: Callable[..., Source], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for side in (3, 4, 5):
+            write_images(folder / f"of_{side}", 1, size=side)
+        (folder / "page.jpg").write_text("<html></html>")
+        opened(LENIENT._replace(min_side=8))
+        (message,) = caplog.messages
+        assert "(3: each side must have at least 8; 1: neither JPEG, PNG nor WebP" in message
+
+    def test_images_that_may_be_damaged_are_used_counted_and_flagged(
+        self, folder: Path, opened: Callable[..., Source], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        content = (folder / "000.png").read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.save(folder / "000.jpg", quality=90)
+        jpeg = (folder / "000.jpg").read_bytes()
+        (folder / "000.jpg").write_bytes(jpeg[:-2] + b"\x12\x34" * 20 + jpeg[-2:])
+        source = opened(PREPARATION)
+        assert "000.jpg" in source.paths
+        ((path, flag),) = source.flagged
+        assert path == "000.jpg"
+        assert flag.startswith("damaged: ")
+        (message,) = caplog.messages
+        assert "1 of 7 files" in message
+
     @pytest.fixture
     def half_broken(self, folder: Path) -> Path:
         """Two files that are no images and one without its end, among six that are images."""

@@ -282,7 +282,8 @@ def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
 def _webp(content: bytes) -> Parts:
     """The image chunks of a WebP; of an animation everything."""
     at, end = 12, min(len(content), 8 + int.from_bytes(content[4:8], "little"))
-    kept, exif, chunks, frames, pixels, extended = [], b"", 0, 0, False, False
+    kept, exif, chunks, frames = [], b"", 0, 0
+    pixels = extended = has_exif = False
     while at + 8 <= end:
         chunks += 1
         _check_number(chunks)
@@ -297,13 +298,15 @@ def _webp(content: bytes) -> Parts:
                 raise RejectedImage(f"truncated: chunk {kind.decode().strip()}")
             kept.append(chunk)
             pixels = True
-        elif kind == b"VP8X" and length >= 10 and not pixels:
-            extended = True
+        elif kind == b"VP8X" and length >= 10 and (extended or not pixels):
+            if extended:
+                raise RejectedImage("damaged: chunk VP8X twice")
+            extended, has_exif = True, bool(chunk[8] & 0x08)
             # Of the features only the alpha channel stays.
             kept.append(chunk[:8] + bytes([chunk[8] & 0x10]) + chunk[9:])
         elif kind == b"ALPH" and not pixels:
             kept.append(chunk)
-        elif kind == b"EXIF" and whole and extended:
+        elif kind == b"EXIF" and whole and has_exif and not exif:
             exif = chunk[8 : 8 + length]
         frames += kind == b"ANMF"
         at += 8 + length + length % 2
