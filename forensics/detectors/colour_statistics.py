@@ -32,12 +32,12 @@ def chroma(rgb: Tensor) -> Tensor:
     By integers, so that every device rounds alike; halves are rounded up, as in Matlab.
 
     Args:
-        rgb: ``(B, 3, H, W)`` int16 in [0, 255].
+        rgb: ``(B, 3, H, W)`` int32 in [0, 255].
 
     Returns:
-        ``(B, 4, H, W)`` int16; 255 is a full turn of H, which is 0 for greys.
+        ``(B, 4, H, W)`` int32; 255 is a full turn of H, which is 0 for greys.
     """
-    red, green, blue = rgb.int().unbind(1)
+    red, green, blue = rgb.unbind(1)
     most = torch.maximum(torch.maximum(red, green), blue)
     span = most - torch.minimum(torch.minimum(red, green), blue)
     # Sixths of a turn, times the span.
@@ -53,7 +53,7 @@ def chroma(rgb: Tensor) -> Tensor:
     cr = 112_000 * red - 93_786 * green - 18_214 * blue
     divisor = torch.full_like(cb, 255_000)
     cb, cr = (_divided(shifted + 128 * divisor, divisor) for shifted in (cb, cr))
-    return torch.stack([hue, saturation, cb, cr], 1).short()
+    return torch.stack([hue, saturation, cb, cr], 1)
 
 
 def _divided(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -79,10 +79,10 @@ def colour_features(images: Tensor) -> Tensor:
     Returns:
         ``(B, 588)`` float32.
     """
-    rgb = images.round().short()  # negative differences do not wrap, and 16 bits are fast
-    red, green, blue = (_differences(rgb) > 0).short().unbind(1)
+    rgb = images.float().round()
+    red, green, blue = (_differences(rgb) > 0).float().unbind(1)
     signs = red + 2 * green + 4 * blue
-    clipped = _differences(chroma(rgb)).clamp(-TRUNCATION, TRUNCATION) + TRUNCATION
+    clipped = _differences(chroma(rgb.int()).float()).clamp(-TRUNCATION, TRUNCATION) + TRUNCATION
     return torch.cat(
         [
             _co_occurrences(signs[:, None], 8).flatten(1),
@@ -104,7 +104,7 @@ def _co_occurrences(symbols: Tensor, levels: int) -> Tensor:
     """Shares of triples of symbols, those of rows and of columns added up over the neighbours.
 
     Args:
-        symbols: ``(B, P, 4, h, h)`` int16 in [0, levels).
+        symbols: ``(B, P, 4, h, h)`` float32, whole numbers in [0, levels).
         levels: number of symbols.
 
     Returns:
@@ -113,7 +113,7 @@ def _co_occurrences(symbols: Tensor, levels: int) -> Tensor:
     """
     rows = _codes(symbols[..., :-2], symbols[..., 1:-1], symbols[..., 2:], levels)
     columns = _codes(symbols[..., :-2, :], symbols[..., 1:-1, :], symbols[..., 2:, :], levels)
-    counts = rows.new_zeros(rows.shape[0], rows.shape[1], levels**3, dtype=torch.float32)
+    counts = rows.new_zeros(rows.shape[0], rows.shape[1], levels**3)
     for codes in (rows.flatten(2).long(), columns.flatten(2).long()):
         counts = counts.scatter_add(2, codes, counts.new_ones(1, 1, 1).expand(codes.shape))
     counts = counts / (rows.shape[-1] * rows.shape[-2])
