@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from forensics import config, files, runs
 from forensics.checks import plain
 from forensics.data.datamodule import FaceData
-from forensics.detectors import plugins
+from forensics.detectors import Detector, plugins
 from forensics.detectors.card import Calibration, DetectorCard, Input, Provenance
 from forensics.evaluation.audit import audit_run
 from forensics.evaluation.examples import feature_space, mistakes
@@ -102,7 +102,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     is_real = split.validation.source < len(dataset.all_real)
     reals, generated = validation[is_real], validation[~is_real]
     calibration = calibrate(reals, generated, centred=task.detector.is_probabilistic)
-    seen = (*dataset.real, *dataset.train_on)
+    earlier = [card.provenance for card in task.detector.made_from]
+    seen = {*dataset.real, *dataset.train_on}.union(*((*p.real, *p.trained_on) for p in earlier))
 
     def of_validation(scores: NDArray[np.floating]) -> dict[str, Any]:
         scored = by_source(data.sources, dataset.all_real, seen, split.validation, scores)
@@ -116,6 +117,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "model": config.option(settings.model),
         "preprocess": config.option(settings.preprocess),
         "settings": plain(settings),
+        "made_from": [dataclasses.asdict(provenance) for provenance in earlier],
         "epoch": best["epoch"] + 1,
         **dataclasses.asdict(calibration),
         "validation": {"loss": validation_loss(folder, best["epoch"] + 1)}
@@ -145,7 +147,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "seconds": {"prepare": prepare, "fit": fit, "score": testing},
         **runs.provenance(trainer.strategy.root_device),
     }
-    card = detector_card(settings, result, calibration, data)
+    card = detector_card(settings, result, calibration, data, task.detector)
     save_model(folder / runs.DETECTOR, task.detector, card.to_file())
     real = dataset.all_real
     columns = score_columns(data.sources, real, "validation", split.validation, validation)
@@ -184,14 +186,18 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
 
 
 def detector_card(
-    settings: TrainSettings, result: dict[str, Any], calibration: Calibration, data: FaceData
+    settings: TrainSettings,
+    result: dict[str, Any],
+    calibration: Calibration,
+    data: FaceData,
+    detector: Detector,
 ) -> DetectorCard:
-    """The metadata of the detector file."""
+    """The metadata of the detector file; its sources include those of earlier training."""
     values = plain(settings)
     dataset = settings.dataset
     return DetectorCard(
         result["model"],
-        values["model"],
+        values["model"] | detector.file_settings(),
         plugins.PLUGINS.get(result["model"]),
         Input(
             dataset.image_size,
@@ -205,8 +211,8 @@ def detector_card(
         calibration,
         training_spectra(data),
         Provenance(
-            dataset.real,
-            dataset.train_on,
+            _united(dataset.real, *(card.provenance.real for card in detector.made_from)),
+            _united(dataset.train_on, *(card.provenance.trained_on for card in detector.made_from)),
             result["preprocess"],
             dataset.toy,
             settings.seed,
@@ -214,6 +220,10 @@ def detector_card(
             result["git_commit"],
         ),
     )
+
+
+def _united(*names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name for some in names for name in some))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -182,6 +182,8 @@ def detector_card(**changes: Any) -> DetectorCard:  # noqa: ANN401
         "thresholds": {"0.5": 0.0, "source_0.05": -99.0, "source_0.01": -100.0},
         "offset": 0.0,
         "temperature": 2.0,
+        "real_mean": 0.0,
+        "real_std": 1.0,
     }
     provenance = {
         "real": ["real"],
@@ -208,14 +210,20 @@ def detector_card(**changes: Any) -> DetectorCard:  # noqa: ANN401
     )
 
 
+def write_detector(path: Path, seed: int, /, **card: Any) -> Path:  # noqa: ANN401
+    """Write the file of an untrained detector; takes what `detector_card` takes."""
+    torch.manual_seed(seed)
+    content = detector_card(**card)
+    network = NETWORK.build(content.input.image_size, pretrained=False)
+    save_model(path, network, content.to_file())
+    return path
+
+
 @pytest.fixture
 def detector_file(tmp_path: Path) -> Path:
     """The file of an untrained detector, in a folder as a run leaves it."""
-    torch.manual_seed(0)
-    path = tmp_path / "run" / "detector.safetensors"
-    path.parent.mkdir()
-    save_model(path, NETWORK.build(SIZE, pretrained=False), detector_card().to_file())
-    return path
+    (tmp_path / "run").mkdir()
+    return write_detector(tmp_path / "run" / "detector.safetensors", 0)
 
 
 def program_runner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:

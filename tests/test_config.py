@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import SIZE, write_detector
 from hydra import compose, initialize_config_dir
 
 from forensics import config
@@ -46,8 +47,11 @@ def composed(*overrides: str) -> TrainSettings:
 
 
 @pytest.mark.parametrize(("group", "option"), TRAINING)
-def test_every_option_composes_and_builds(group: str, option: str) -> None:
+def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> None:
     ones_own = ["preprocess.steps=[{none: {}}]"] if option == "steps" else []
+    if option == "ensemble":
+        members = [write_detector(tmp_path / f"{n}.safetensors", n) for n in range(2)]
+        ones_own = [f"model.members=[{members[0]},{members[1]}]", f"dataset.image_size={SIZE}"]
     settings = composed(f"{group}={option}", *ones_own)
     with torch.device("meta"):  # some backbones are large
         detector = settings.detector.build(settings.dataset.image_size, pretrained=False)

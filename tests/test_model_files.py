@@ -135,8 +135,10 @@ class TestFormats:
         assert card.guard.limit == old.pop("spectrum_limit")
         for section in (card.input, card.calibration, card.provenance):
             for name, value in dataclasses.asdict(section).items():
-                assert name in ("offset", "seed", "view", "crop_size") or old.pop(name) == value
+                added = ("offset", "seed", "view", "crop_size", "real_mean", "real_std")
+                assert name in added or old.pop(name) == value
         assert card.calibration.offset == 0
+        assert card.calibration.real_mean is card.calibration.real_std is None
         assert card.provenance.seed is None
         assert card.plugin is None
         assert not old

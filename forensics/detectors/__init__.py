@@ -14,6 +14,7 @@ from forensics.detectors.co_occurrence import CoOccurrenceSettings
 from forensics.detectors.colour_statistics import ColourStatisticsSettings
 from forensics.detectors.dcgan_discriminator import DcganDiscriminatorSettings
 from forensics.detectors.dct import DctNetworkSettings, DctRidgeSettings
+from forensics.detectors.ensemble import EnsembleSettings
 from forensics.detectors.ferretnet import FerretNetSettings
 from forensics.detectors.forensic_transfer import ForensicTransferSettings
 from forensics.detectors.freqnet import FreqNetSettings
@@ -56,5 +57,6 @@ DETECTORS: dict[str, type] = {
     "univfd": UnivFdSettings,
     "xception": XceptionSettings,
     "vgg16": Vgg16Settings,
+    "ensemble": EnsembleSettings,
 }
 """The options of ``conf/model`` and their settings; register further ones before training."""

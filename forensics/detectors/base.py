@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from forensics import checks
 from forensics.preprocess.base import Draws
+
+if TYPE_CHECKING:
+    from forensics.detectors.card import DetectorCard
 
 
 class Schedule(StrEnum):
@@ -92,6 +95,10 @@ class Detector(nn.Module, ABC):
 
     Args:
         optimization: settings of the default `optimizer`; None for a detector with another or none.
+
+    Attributes:
+        made_from: metadata of the trained detectors whose weights it started with or contains;
+            what those were trained on is not unseen by it.
     """
 
     one_class: ClassVar[bool] = False
@@ -104,6 +111,7 @@ class Detector(nn.Module, ABC):
     def __init__(self, optimization: Optimization | None = None) -> None:
         super().__init__()
         self.optimization = optimization
+        self.made_from: list[DetectorCard] = []
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -191,6 +199,10 @@ class Detector(nn.Module, ABC):
             None, the default, for a detector without them: reports omit the section.
         """
         return None
+
+    def file_settings(self) -> dict[str, Any]:
+        """Settings that its file has instead of those it was made with; by default none."""
+        return {}
 
     def saliency_layer(self) -> nn.Module | None:
         """The module whose output is the last feature maps, ``(B, C, h, w)``, for Grad-CAM.

@@ -66,11 +66,15 @@ class Calibration:
         offset: the probability of real is ``sigmoid((score - offset) / temperature)``; None if
             there were no generated validation images to fit it to.
         temperature: above 0; None if ``offset`` is None.
+        real_mean: mean score of the validation real images; None in older files.
+        real_std: standard deviation of these scores; None in older files.
     """
 
     thresholds: dict[str, float]
     offset: float | None
     temperature: float | None
+    real_mean: float | None
+    real_std: float | None
 
     def probability_real(self, score: float) -> float | None:
         """The probability of real for a score; None if there is no calibration."""
@@ -97,6 +101,9 @@ class Calibration:
             raise ValueError(f"offset is {self.offset}")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}")
+        for name in ("real_mean", "real_std"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise ValueError(f"{name} is {getattr(self, name)}")
 
 
 @dataclass
@@ -281,15 +288,24 @@ def _from_1(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
 
 
 def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
-    """Upgrade format 2: the current names of front ends, and images that are resized."""
+    """Upgrade format 2: the current names of front ends, and images that are resized.
+
+    It recorded no scores of validation real images.
+    """
     network = dict(content["network"])
     network["settings"] = {
         name: RENAMED.get(value, value) if name == "front_end" else value
         for name, value in network["settings"].items()
     }
     input_ = dict(content["input"]) | {"view": "resize", "crop_size": None}
-    return content | {"format": 3, "network": network, "input": input_}, tensors
+    calibration = dict(content["calibration"]) | {"real_mean": None, "real_std": None}
+    changed = {"network": network, "input": input_, "calibration": calibration}
+    return content | {"format": 3} | changed, tensors
 
 
 UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}
-"""Functions that upgrade a detector file to the next format, by the file's format."""
+"""Functions that upgrade a detector file to the next format, by the file's format.
+
+An ensemble's file has the cards of its members, from format 3 on, in its settings: whatever changes
+a card has to change them, too.
+"""

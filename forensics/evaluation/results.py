@@ -197,14 +197,15 @@ def calibrate(
     thresholds = {
         f"source_{rate}": source_threshold(real_scores, rate) for rate in FALSE_POSITIVE_RATES
     }
+    mean, std = float(real_scores.mean(dtype=float)), float(real_scores.std(dtype=float))
     if not len(generated_scores):
-        return Calibration(thresholds, None, None)
+        return Calibration(thresholds, None, None, mean, std)
     offset, temperature = (
         (0.0, fit_temperature(real_scores, generated_scores))
         if centred
         else fit_platt(real_scores, generated_scores)
     )
-    return Calibration({"0.5": offset} | thresholds, offset, temperature)
+    return Calibration({"0.5": offset} | thresholds, offset, temperature, mean, std)
 
 
 def against_chance(

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from forensics import runs
 from forensics.compute import Precision
-from forensics.detectors import DETECTORS, Detector, plugins
-from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL, UPGRADES, DetectorCard
+from forensics.detectors import Detector
+from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL, DetectorCard
+from forensics.detectors.trained import load_detector
 from forensics.errors import UserError
 from forensics.images.containers import DAMAGED, RejectedImage
-from forensics.images.decode import EQUAL_POLICIES
 from forensics.images.geometry import (
     Match,
     ResizeFilter,
@@ -35,7 +34,6 @@ from forensics.images.geometry import (
 )
 from forensics.images.perturbations import zoomed
 from forensics.images.spectra import nearest, profiles
-from forensics.model_files import load_model
 from forensics.scoring.explanation import grad_cam
 from forensics.scoring.images import ImageLike, read_image
 from forensics.scoring.scorer import Scorer
@@ -125,27 +123,7 @@ class Predictor:
         Raises:
             UserError: if the file is missing, damaged, not a detector file or of another version.
         """
-        path = _detector_file(Path(path))
-        plugins.load_installed()
-        detector, content, sha256 = load_model(path, DETECTORS, UPGRADES, pretrained=False)
-        try:
-            card = DetectorCard.from_file(content)
-            if card.input.decode_policy not in EQUAL_POLICIES:
-                raise ValueError(
-                    f"decode_policy is {card.input.decode_policy}, this version's is "
-                    f"{max(EQUAL_POLICIES)}"
-                )
-            ResizeFilter(card.input.resize_filter)
-            Match(card.input.match)
-            View(card.input.view)
-            Precision(card.input.precision)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"{path} cannot be used by this version ({error}): use the version that wrote it, "
-                "or train it again.",
-                key=str(path),
-            ) from error
-        return cls(cast(Detector, detector), card, sha256)
+        return cls(*load_detector(Path(path)))
 
     def predict(self, images: ImageLike | Iterable[ImageLike] | Tensor) -> list[Prediction]:
         """Score some images.
@@ -302,28 +280,6 @@ class Predictor:
         if logit >= thresholds[CERTAIN_REAL]:
             return Verdict.real
         return Verdict.generated if logit < thresholds[CERTAIN_GENERATED] else Verdict.unsure
-
-
-def _detector_file(path: Path) -> Path:
-    """The detector file that a path names.
-
-    Raises:
-        UserError: if there is none, with what there is instead.
-    """
-    if path.is_dir():
-        if (path / runs.DETECTOR).is_file():
-            return path / runs.DETECTOR
-        below = sorted(path.glob(f"*/{runs.DETECTOR}"))
-        runs_there = "a run's folder, with a result, instead"
-        if below:
-            runs_there = f"one of the {len(below)} runs in it, such as {below[-1].parent}"
-        raise UserError(f"{path} has no {runs.DETECTOR}: name {runs_there}.", key=str(path))
-    if path.suffix == ".ckpt":
-        raise UserError(
-            f"{path} is a checkpoint of a training, not a detector: name the run's folder.",
-            key=str(path),
-        )
-    return path
 
 
 def _batches(images: Iterable[ImageLike], size: int) -> Iterator[list[ImageLike]]:

@@ -61,7 +61,13 @@ class DetectorTask(pl.LightningModule):
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     def on_train_start(self) -> None:
-        """Call `Detector.prepare` before the first epoch."""
+        """Call `Detector.prepare` before the first epoch.
+
+        Not for a detector that starts with trained weights, which fit the statistics of their own
+        training.
+        """
+        if self.detector.made_from:
+            return
         if self.trainer.global_step == 0 and self.current_epoch == 0:
             data = cast(FaceData, self.trainer.datamodule)  # type: ignore[attr-defined]
             self.detector.prepare(data.prepared_batches(self.device))

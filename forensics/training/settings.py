@@ -73,6 +73,7 @@ class TrainSettings:
             `forensics.images.perturbations.chosen`.
         logger: a tracking service for the curves, besides TensorBoard's files and ``epochs.csv``.
         cache_dir: folder of prepared images; may be shared by any number of runs.
+        init: run folder or detector file whose weights the training starts with, or None.
         resume: the folder of a run to resume, or None.
     """
 
@@ -92,6 +93,7 @@ class TrainSettings:
     perturb: list[str]
     logger: Service
     cache_dir: str
+    init: str | None
     resume: str | None
 
     def __post_init__(self) -> None:

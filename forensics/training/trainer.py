@@ -19,6 +19,7 @@ from forensics.training import checkpoints
 from forensics.training.callbacks import PreprocessGrid, ProgressOfImages, ResultWithdrawn
 from forensics.training.detector_task import STEPS_BETWEEN_LOGS, DetectorTask
 from forensics.training.generator_task import GeneratorTask
+from forensics.training.initial import check_preparation, start_from
 from forensics.training.loggers import Service, loggers
 from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
 
@@ -46,7 +47,11 @@ def assemble_detector(
         settings.seed,
         Path(settings.cache_dir),
     )
-    detector = settings.detector.build(settings.dataset.image_size, pretrained=True)
+    size, from_run = settings.dataset.image_size, settings.init is not None
+    detector = settings.detector.build(size, pretrained=not from_run)
+    if settings.init is not None:
+        start_from(detector, settings.init, flat["model"], settings.model)
+    check_preparation(detector.made_from, settings.dataset)
     settings.dataset.check_classes(one_class=detector.one_class)
     trained = detector.optimizer() is not None  # otherwise epochs change nothing and have no loss
     _check_choice(settings, trained=trained)
@@ -59,7 +64,7 @@ def assemble_detector(
     )
     trainer = build_trainer(
         settings.trainer,
-        settings.max_epochs,
+        settings.max_epochs if trained else 1,
         settings.logger,
         folder,
         [
@@ -221,6 +226,7 @@ def _quieten() -> None:
         ".*recommended to .*use `Trainer\\(devices=1.*",  # every image is scored once regardless
         ".*configure_optimizers` returned `None`.*",  # fitted in closed form
         ".*training_step` returned `None`.*",  # fitted in closed form
+        ".*module\\(s\\) in eval mode at the start of training.*",  # trained before
         ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
     ):
         warnings.filterwarnings("ignore", message)
