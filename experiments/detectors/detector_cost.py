@@ -56,5 +56,7 @@ if __name__ == "__main__":
     config.register()
     size = int(sys.argv[1]) if sys.argv[1:] else 128
     for option in DETECTORS:
+        if option == "ensemble":  # costs what its members do
+            continue
         parameters, multiply_adds = cost(option, size)
         print(f"{option} | {parameters:,} | {multiply_adds / 1e6:,.0f} M")
