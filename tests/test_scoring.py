@@ -614,4 +614,4 @@ class TestLoad:
     def test_a_run_that_is_not_whole_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError) as raised:
             Predictor.load(tmp_path)
-        assert raised.value.key == str(tmp_path / "detector.safetensors")
+        assert raised.value.key == str(tmp_path)
