@@ -282,6 +282,7 @@ RANKS = [
     {"evaluation", "launch"},
     {"reports"},
     {"config"},
+    {"programs"},
     {"cli"},
 ]
 """Packages and modules by who may import whom: only those of a lower rank."""

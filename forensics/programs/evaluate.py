@@ -3,13 +3,8 @@
 ``python evaluate.py --help`` lists the settings.
 """
 
-from pathlib import Path
-
-from forensics.launch import help
-
-help.answer(Path(__file__).with_name("conf") / "evaluate.yaml")  # before slow imports
-
 import logging
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -38,6 +33,7 @@ from forensics.evaluation.results import (
 from forensics.evaluation.settings import EvaluateSettings
 from forensics.images.geometry import Match, ResizeFilter, View
 from forensics.launch import entry
+from forensics.programs import CONF
 from forensics.reports import figures
 from forensics.reports.tables import evaluation_table
 from forensics.scoring import Predictor
@@ -187,7 +183,7 @@ def draw(folder: Path, number: int, result: dict[str, Any]) -> None:
         )
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(composed: DictConfig) -> None:
     """Check the settings and the folder, then evaluate."""
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -211,5 +207,10 @@ def main(composed: DictConfig) -> None:
     entry.job(work)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the program with the command line of this process, and end the process."""
     entry.run(main, config.register)
+
+
+if __name__ == "__main__":
+    run()

@@ -3,16 +3,11 @@
 ``python generate.py --help`` lists the settings.
 """
 
-from pathlib import Path
-
-from forensics.launch import help
-
-help.answer(Path(__file__).with_name("conf") / "generate.yaml")  # before slow imports
-
 import dataclasses
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -32,6 +27,7 @@ from forensics.evaluation.sample_quality import COMPARED, quality
 from forensics.generators import GENERATORS, UPGRADES, Gan, HubPggan, Resynthesis, sampling
 from forensics.launch import entry
 from forensics.model_files import checksum, load_model, save_model
+from forensics.programs import CONF
 from forensics.reports.tables import quality_table
 from forensics.training import checkpoints
 from forensics.training.autoencoders import fit_autoencoders
@@ -181,7 +177,7 @@ def sample(
     return content
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="generate")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="generate")
 def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train, sample."""
     hydra_config = HydraConfig.get()
@@ -223,5 +219,10 @@ def main(composed: DictConfig) -> None:
     entry.job(work)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the program with the command line of this process, and end the process."""
     entry.run(main, config.register)
+
+
+if __name__ == "__main__":
+    run()

@@ -3,15 +3,10 @@
 ``python train.py --help`` lists the settings.
 """
 
-from pathlib import Path
-
-from forensics.launch import help
-
-help.answer(Path(__file__).with_name("conf") / "train.yaml")  # before slow imports
-
 import dataclasses
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -45,6 +40,7 @@ from forensics.images.decode import POLICY_VERSION
 from forensics.images.spectra import mean_log_power
 from forensics.launch import entry, sweeps
 from forensics.model_files import save_model
+from forensics.programs import CONF
 from forensics.reports.report import write_report
 from forensics.reports.tables import chance_line, table_1
 from forensics.reports.tensorboard import log_features, log_results
@@ -226,7 +222,7 @@ def _united(*names: list[str]) -> list[str]:
     return list(dict.fromkeys(name for some in names for name in some))
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train."""
     hydra_config = HydraConfig.get()
@@ -254,5 +250,10 @@ def report_on_sweep() -> None:
         write_report([folder], folder)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the program with the command line of this process, and end the process."""
     entry.run(main, config.register, report_on_sweep)
+
+
+if __name__ == "__main__":
+    run()

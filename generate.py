@@ -1,0 +1,9 @@
+"""Train a generator on real faces, then write generated images: a source for ``train.py``.
+
+``python generate.py --help`` lists the settings. ``forensics/programs/generate.py`` is the program.
+"""
+
+from forensics import programs
+
+if __name__ == "__main__":
+    programs.run("generate")

@@ -1,0 +1,9 @@
+"""Train a detector on one generator's faces, test it on every generator, report.
+
+``python train.py --help`` lists the settings. ``forensics/programs/train.py`` is the program.
+"""
+
+from forensics import programs
+
+if __name__ == "__main__":
+    programs.run("train")
