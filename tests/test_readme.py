@@ -38,8 +38,9 @@ SMALLER = {
     "-m": ["preprocess=none,blur", "seed=0"],
 }
 
-NOT_RUN = ("hf://", "make ", "pip ", "tensorboard", " -cd ")
-"""What needs the internet, is of another program, or is a study, which test_sweeps composes."""
+NOT_RUN = ("hf://", "make ", "pip ", "tensorboard", " -cd ", "model=timm")
+"""What needs the internet or downloaded weights, is of another program, or is a study, which
+test_sweeps composes."""
 
 
 def commands() -> list[str]:
