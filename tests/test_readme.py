@@ -109,6 +109,8 @@ def adapted(line: str) -> list[str]:
         if given in words:
             small += more
             small = [one for one in small if one.partition("=")[0] not in keys] + more
+    if "model" in keys:  # the small network's channels are of the default model
+        small = [one for one in small if not one.startswith("model.")]
     if words[1] == "train.py" and not {"max_epochs", "resume"} & keys:
         small.append("max_epochs=1")
     return [*words, *dict.fromkeys(small)]
