@@ -81,11 +81,12 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(home / "archive", 3, 97, 128)
     shutil.make_archive(str(home / "celebahq"), "zip", home / "archive")
     shutil.make_archive(str(home / "img_align_celeba"), "zip", home / "archive")
-    given = ["dataset=paper", f"dataset.root={home}/faces", "max_epochs=1", "name=NAME"]
+    given = [*SMALL["train.py"], "dataset=paper", f"dataset.root={home}/faces", "max_epochs=1"]
     with pytest.MonkeyPatch.context() as patched:
-        assert program_runner(home, patched)(ROOT / "train.py", *SMALL["train.py"], *given) == 0
-    for copy in ("A", "B"):
-        shutil.copytree(home / "outputs" / "NAME", home / "outputs" / copy)
+        train = program_runner(home, patched)
+        assert train(ROOT / "train.py", *given, "name=NAME") == 0
+        assert train(ROOT / "train.py", *given, "name=B", "seed=1") == 0
+    shutil.copytree(home / "outputs" / "NAME", home / "outputs" / "A")
     return home
 
 
