@@ -3,15 +3,18 @@
 ``conf/`` has the values; the dataclasses define the settings, their types and ranges.
 """
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forensics.checks import dotted, plain
+from forensics.data.ingest.found import found_sources
 from forensics.data.settings import DatasetSettings
 from forensics.detectors import DETECTORS, plugins
 from forensics.errors import UserError
@@ -63,6 +66,8 @@ def register(arguments: Sequence[str] = ()) -> None:
 def typed(config: DictConfig, kind: type[S]) -> S:
     """Turn a composed config into settings, with their ranges checked.
 
+    The sources of ``dataset.find_layout`` are found here, so that settings have their names.
+
     Args:
         config: the composed config of any entry point.
         kind: the settings class of this entry point.
@@ -74,6 +79,10 @@ def typed(config: DictConfig, kind: type[S]) -> S:
     if module := OmegaConf.select(config, "plugin"):
         plugins.load_module(module)  # a job's process may not have imported it yet
     _refuse_unknown(config, "")
+    if OmegaConf.select(config, "dataset.find_layout") and not OmegaConf.is_missing(
+        config.dataset, "root"
+    ):
+        config = _with_sources(config, testing=kind is EvaluateSettings)
     missing = OmegaConf.missing_keys(config)
     if missing:
         key = min(missing)
@@ -85,6 +94,33 @@ def typed(config: DictConfig, kind: type[S]) -> S:
             "generate.py with generate.py."
         )
     return settings
+
+
+def _with_sources(config: DictConfig, *, testing: bool) -> DictConfig:
+    """Fill in the sources that ``dataset.find_layout`` finds; values that are given remain."""
+    dataset = config.dataset
+    given: dict[str, Any] = {
+        key: OmegaConf.to_object(dataset[key])
+        for key in ("real", "unseen_real", "generators", "pairs", "train_on", "folders", "below")
+        if not OmegaConf.is_missing(dataset, key)
+    }
+    names = given.get("real", [])
+    folders = {name: Path(given["folders"].get(name, Path(dataset.root, name))) for name in names}
+    found = found_sources(
+        Path(dataset.root),
+        folders,
+        given.get("generators"),
+        given.get("train_on"),
+        testing=testing,
+    )
+    found["unseen_real"] += given["unseen_real"]
+    for key in ("folders", "below", "pairs"):
+        found[key] |= given.get(key, {})
+    config = copy.deepcopy(config)
+    with open_dict(config.dataset):
+        for key, value in found.items():
+            config.dataset[key] = value
+    return config
 
 
 def _refuse_unknown(node: DictConfig, prefix: str) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from forensics.data.settings import DatasetSettings
+from forensics.data.settings import DatasetSettings, Protocol
 from forensics.detectors.card import (
     Calibration,
     DetectorCard,
@@ -112,13 +112,19 @@ def faces(tmp_path: Path) -> Callable[..., DatasetSettings]:
             write_images(root / name, count, seed)
         usual: dict[str, object] = {
             "root": str(root),
+            "find_layout": False,
             "folders": {},
+            "below": {},
             "real": ["real"],
             "unseen_real": [],
             "generators": ["seen", "unseen"],
+            "pairs": {},
             "train_on": ["seen"],
             "validate_on": [],
             "paired": False,
+            "split": Protocol.first_last,
+            "listed": {},
+            "group": None,
             "train_count": 20,
             "test_count": 10,
             "drop_near_duplicates": False,

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SIZE, write_detector
+from conftest import SIZE, write_detector, write_images
 from hydra import compose, initialize_config_dir
 
 from forensics import config
 from forensics.checks import plain
 from forensics.detectors import DETECTORS, Detector
 from forensics.errors import UserError
+from forensics.evaluation.settings import EvaluateSettings
 from forensics.generators import GENERATORS
 from forensics.launch import entry
 from forensics.preprocess import PREPROCESSES
@@ -25,6 +26,9 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 
 COMPOSITIONS = ("blur_noise", "blur_jpeg", "handling")
 """Options of preprocess that are made of others."""
+
+FOUND = ("benchmark", "folders")
+"""Options of dataset whose sources are those of a folder."""
 
 TRAINING, GENERATING = (
     [(group, option) for group, option in OPTIONS if (group == "generator") is generating]
@@ -46,7 +50,26 @@ def composed(*overrides: str) -> TrainSettings:
         return config.typed(settings, TrainSettings)
 
 
-@pytest.mark.parametrize(("group", "option"), TRAINING)
+@pytest.mark.parametrize("option", FOUND)
+def test_a_data_set_that_is_found_composes(option: str, tmp_path: Path) -> None:
+    for part in ("train", "valid", "test"):
+        for number, class_ in enumerate(("real", "fake")):
+            write_images(tmp_path / "140k" / part / class_, 1, number)
+    given = ["name=test", f"dataset={option}", f"dataset.root={tmp_path}/140k"]
+    trained = composed(*given, "dataset.test_count=9").dataset
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        tested_with = compose("evaluate", [*given, "detector=outputs/x"])
+        tested = config.typed(tested_with, EvaluateSettings).dataset
+    for dataset in (trained, tested):
+        assert dataset.real == ["real_140k"]
+        assert dataset.generators == dataset.train_on == ["140k"]
+        assert dataset.compared == {"140k": ["real_140k"]}
+        assert dataset.folder("real_140k") == tmp_path / "140k"
+    assert trained.below["real_140k"] == ["test/real", "train/real", "valid/real"]
+    assert tested.below["real_140k"] == ["test/real"]
+
+
+@pytest.mark.parametrize(("group", "option"), [one for one in TRAINING if one[1] not in FOUND])
 def test_every_option_composes_and_builds(group: str, option: str, tmp_path: Path) -> None:
     ones_own = ["preprocess.steps=[{none: {}}]"] if option == "steps" else []
     if option == "ensemble":

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import NETWORK, SIZE, detector_card, write_images
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from forensics.cli import main
 from forensics.images.perturbations import PERTURBATIONS
@@ -87,10 +87,8 @@ class TestAnEvaluation:
         for said in (
             "real (real: false positives)",
             "unseen (generated: found)",
-            "real + unseen (unseen)",
             "threshold 0.5, the paper's",
             "oracle: the best threshold",
-            "ECE",
             "was trained on real",
         ):
             assert said in out
@@ -148,14 +146,166 @@ class TestAnEvaluation:
         assert len(means) == len(said)
         assert (tmp_path / "outputs" / "x" / "robustness_0.png").exists()
 
-    def test_size_and_filter_are_the_detectors_own(
+    @pytest.mark.parametrize(
+        "given",
+        ["dataset.image_size=4", "dataset.min_side=4", "++dataset.match=jpeg",
+         "dataset.view=crop", "dataset.train_on=[seen]", "dataset.split=given"],
+    )  # fmt: skip
+    def test_what_is_the_detectors_own_or_of_training_is_refused(
+        self, given: str, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(given) == 1
+        assert given.lstrip("+").partition("=")[0] in capfd.readouterr().err
+        assert not (tmp_path / "outputs" / "x" / "evaluation.json").exists()
+
+    def test_tables_have_a_row_for_each_generator_then_mean_and_worst(
         self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        assert run("dataset.image_size=4", "dataset.resize_filter=box") == 0
-        assert "dataset.image_size, dataset.resize_filter: ignored" in capfd.readouterr().out
-        scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet")
-        assert len(scores) == 30
-        assert read(tmp_path)["detectors"][0]["input"]["image_size"] == SIZE
+        assert run() == 0
+        out, _ = capfd.readouterr()
+        table = out.partition("Balanced accuracy")[2].partition("called generated")[0]
+        assert max(map(len, table.splitlines())) <= 80
+        folder = tmp_path / "outputs" / "x"
+        with (folder / "evaluation.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["generator"] for row in rows] == ["seen", "unseen", "mean", "worst"]
+        (result,) = read(tmp_path)["detectors"]
+        scores = pq.read_table(folder / "scores_0.parquet").to_pylist()
+        for row, pair in zip(rows, result["pairs"], strict=False):
+            of_pair = [one for one in scores if one["source"] in ("real", row["generator"])]
+            labels = [one["label"] for one in of_pair]
+            for name, threshold in result["calibration"]["thresholds"].items():
+                called = [one["logit"] >= threshold for one in of_pair]
+                expected = balanced_accuracy_score(labels, called)
+                assert float(row[f"balanced_accuracy_at_{name}"]) == pytest.approx(expected)
+            assert float(row["auroc"]) == pytest.approx(pair["ranking"]["auroc"], abs=1e-6)
+            generated = [1 - label for label in labels], [-one["logit"] for one in of_pair]
+            expected = average_precision_score(*generated)
+            assert float(row["ap_generated"]) == pytest.approx(expected, abs=1e-6)
+        aurocs = [float(row["auroc"]) for row in rows]
+        assert aurocs[2:] == pytest.approx([np.mean(aurocs[:2]), min(aurocs[:2])], abs=1e-6)
+        assert (folder / "evaluation.md").read_text().count("\n| ") == 4
+        assert r"\begin{tabular}" in (folder / "evaluation.tex").read_text()
+
+    def test_small_images_are_counted_and_left_out(self, run: Run, tmp_path: Path) -> None:
+        write_images(tmp_path / "faces" / "unseen", 4, 9, SIZE - 1)
+        write_images(tmp_path / "faces" / "tiny", 3, 8, SIZE - 1)
+        assert run("dataset.generators=[seen,unseen,tiny]") == 0
+        (result,) = read(tmp_path)["detectors"]
+        left_out = {name: sum(reasons.values()) for name, reasons in result["left_out"].items()}
+        assert left_out == {"real": 0, "seen": 0, "unseen": 4, "tiny": 3}
+        assert [pair["n_generated"] for pair in result["pairs"]] == [10, 6]
+
+    def test_nothing_but_small_images_is_refused(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        write_images(tmp_path / "faces" / "tiny", 3, 8, SIZE - 1)
+        assert run("dataset.real=[]", "dataset.generators=[tiny]") == 1
+        assert str(SIZE) in capfd.readouterr().err
+
+    def test_a_generator_is_compared_with_its_own_real_images(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        write_images(tmp_path / "faces" / "other", 12, 7)
+        assert run("dataset.real=[real,other]", "+dataset.pairs.unseen=other") == 0
+        (result,) = read(tmp_path)["detectors"]
+        pairs = [(pair["real"], pair["generator"]) for pair in result["pairs"]]
+        assert pairs == [("real", "seen"), ("other", "seen"), ("other", "unseen")]
+
+    @pytest.mark.parametrize(
+        "given", ["+dataset.pairs.nobody=real", "+dataset.pairs.unseen=nobody",
+                  "+dataset.pairs.unseen=[]", "+dataset.pairs.unseen=[real,nobody]"]
+    )  # fmt: skip
+    def test_pairs_of_unknown_sources_are_refused(
+        self, given: str, run: Run, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(given) == 1
+        assert "dataset.pairs" in capfd.readouterr().err
+
+
+class TestBenchmark:
+    """A data set as it was unpacked, by the one command."""
+
+    @pytest.fixture
+    def test(self, detector_file: Path, tmp_path: Path, run_program: Callable[..., int]) -> Run:
+        return lambda root, *more: run_program(
+            EVALUATE, f"detector={detector_file}", "dataset=benchmark", f"dataset.root={root}",
+            f"cache_dir={tmp_path}/cache", "name=x", *more
+        )  # fmt: skip
+
+    def test_every_generator_is_tested_against_its_own_real_images(
+        self, test: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        root = tmp_path / "test"
+        folders = ("progan/car", "progan/cat", "biggan")
+        for seed, folder in enumerate(folders):
+            write_images(root / folder / "0_real", 3 + seed, seed)
+            write_images(root / folder / "1_fake", 5 + seed, seed + 10)
+        assert test(root) == 0
+        assert "progan: 11 in progan/car/1_fake and 1 more folder" in capfd.readouterr().out
+        (result,) = read(tmp_path)["detectors"]
+        pairs = [(pair["real"], pair["generator"], pair["n_real"], pair["n_generated"])
+                 for pair in result["pairs"]]  # fmt: skip
+        assert pairs == [("real_biggan", "biggan", 5, 7), ("real_progan", "progan", 7, 11)]
+        scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet").to_pylist()
+        expected = {
+            (f"{name}/{class_}/{path.name}", class_ == "0_real")
+            for name in folders
+            for class_ in ("0_real", "1_fake")
+            for path in (root / name / class_).iterdir()
+        }
+        assert {(one["path"], one["label"] == 1) for one in scores} == expected
+
+    @pytest.mark.slow
+    def test_a_report_has_the_pairs_and_no_others(self, test: Run, tmp_path: Path) -> None:
+        for seed, name in enumerate(("a", "b")):
+            write_images(tmp_path / "test" / name / "real", 4, seed)
+            write_images(tmp_path / "test" / name / "fake", 4, seed + 10)
+        assert test(tmp_path / "test") == 0
+        assert main(["report", str(tmp_path / "outputs" / "x")]) == 0
+        with (tmp_path / "outputs" / "x" / "cells.csv").open() as file:
+            pairs = {(row["real"], row["generator"]) for row in csv.DictReader(file)}
+        assert pairs == {("real_a", "a"), ("real_b", "b")}
+
+    def test_only_test_images_are_taken_of_a_data_set_with_parts(
+        self, test: Run, tmp_path: Path
+    ) -> None:
+        for part in ("train", "valid", "test"):
+            for class_ in ("real", "fake"):
+                write_images(tmp_path / "140k" / part / class_, 3, len(part) + len(class_))
+        assert test(tmp_path / "140k") == 0
+        scores = pq.read_table(tmp_path / "outputs" / "x" / "scores_0.parquet").to_pylist()
+        assert {one["path"].split("/")[0] for one in scores} == {"test"}
+
+    def test_named_real_images_are_of_generators_without_any(
+        self, test: Run, tmp_path: Path
+    ) -> None:
+        for seed, name in enumerate(("dalle2", "glide")):
+            write_images(tmp_path / "synthbuster" / name, 3, seed)
+        write_images(tmp_path / "raise", 4, 5)
+        real = ["dataset.real=[raise]", f"+dataset.folders.raise={tmp_path}/raise"]
+        assert test(tmp_path / "synthbuster", *real, "dataset.generators=[glide]") == 0
+        (result,) = read(tmp_path)["detectors"]
+        assert [(pair["real"], pair["generator"]) for pair in result["pairs"]] == [
+            ("raise", "glide")
+        ]
+
+    @pytest.mark.parametrize(
+        ("folders", "more", "said"),
+        [
+            (["a/real", "a/fake"], "dataset.generators=[b]", "dataset.generators"),
+            (["a/train/real", "a/train/fake"], "seed=0", "only training images of a"),
+            (["a/real", "b/fake"], "seed=0", "no generated images of a"),
+        ],
+    )
+    def test_what_it_does_not_have_is_refused(
+        self, folders: list[str], more: str, said: str, test: Run, tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        for seed, folder in enumerate(folders):
+            write_images(tmp_path / "test" / folder, 2, seed)
+        assert test(tmp_path / "test", more) == 1
+        assert said in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 from conftest import photos
 from PIL import Image
 
-from forensics.data.settings import DatasetSettings
+from forensics.data.settings import DatasetSettings, Protocol
 from forensics.data.sources import Preparation, Source, open_source
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
@@ -23,13 +23,19 @@ from forensics.images.geometry import Match, ResizeFilter, View
 
 BASE = DatasetSettings(
     root="faces",
+    find_layout=False,
     folders={},
+    below={},
     real=["real"],
     unseen_real=[],
     generators=["seen", "unseen"],
+    pairs={},
     train_on=["seen"],
     validate_on=[],
     paired=False,
+    split=Protocol.first_last,
+    listed={},
+    group=None,
     train_count=20,
     test_count=10,
     drop_near_duplicates=False,

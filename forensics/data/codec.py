@@ -12,13 +12,13 @@ from forensics.images.metadata import read_metadata
 _AT_ONCE = 256
 
 
-def jpeg_qualities(folders: Mapping[str, Path], count: int) -> tuple[int, ...]:
+def jpeg_qualities(folders: Mapping[str, Path], count: int | None) -> tuple[int, ...]:
     """Estimate the JPEG qualities of sources from their files' quantisation tables.
 
     Args:
         folders: folder by name of the source.
         count: number of files of each source, the first ones: those of training, since a test image
-            must not decide anything.
+            must not decide anything. All if None.
 
     Returns:
         The estimated qualities, 1 to 100, ascending, one for each readable file.

@@ -194,10 +194,8 @@ class FaceData(pl.LightningDataModule):
         settings = self.settings
         if settings.toy:
             fitted = (*settings.real, *settings.train_on, *settings.validate_on)
-            counts = {
-                name: settings.test_count + (settings.train_count if name in fitted else 0)
-                for name in settings.names
-            }
+            train, test = settings.train_count or 0, settings.test_count or 0
+            counts = {name: test + train * (name in fitted) for name in settings.names}
             build_demo(Path(settings.root), counts)
         preparation = Preparation(
             settings.side,
@@ -213,7 +211,8 @@ class FaceData(pl.LightningDataModule):
             qualities = jpeg_qualities(reals, settings.train_count)
             generated = [name for name in settings.names if name not in settings.all_real]
             preparation = preparation._replace(qualities=dict.fromkeys(generated, qualities))
-        self.sources = open_sources(folders, preparation, self._cache_dir, needed_images(settings))
+        needed = needed_images(settings)
+        self.sources = open_sources(folders, preparation, self._cache_dir, needed, settings.below)
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:
             raise UserError(

@@ -45,17 +45,27 @@ from forensics.images.geometry import (
     recompressed,
     to_square,
 )
-from forensics.images.listing import ImageFile, as_text, counted, list_images, read_origins
+from forensics.images.listing import (
+    ImageFile,
+    Listing,
+    as_text,
+    counted,
+    list_images,
+    read_origins,
+)
 from forensics.progress import Progress
 
 log = logging.getLogger(__name__)
 
 
 _DIGEST_BYTES = 16
+_NOTHING = mmap.mmap(-1, 1)
+"""In the place of the rows of a source without any: an empty file cannot be mapped."""
 _ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
 _CHECKED_AT_ONCE = 64
 _SHOWN_REASONS = 3
 _SIZE = re.compile(r"^\d+x\d+ pixels,? (?=each|are)")
+_SMALL = re.compile(r"\d+x\d+ pixels, each side must")
 _AT_ONCE = 256
 
 
@@ -71,6 +81,7 @@ class Preparation(NamedTuple):
         view: how the centre square becomes a row.
         qualities: for `Match.codec`, the JPEG qualities that images of a source are saved with
             first, by name of the source; see `forensics.data.codec`.
+        may_be_small: files that are too small are no reason to stop, not even if all are.
     """
 
     image_size: int
@@ -80,6 +91,7 @@ class Preparation(NamedTuple):
     match: Match = Match.none
     view: View = View.resize
     qualities: Mapping[str, Sequence[int]] = MappingProxyType({})
+    may_be_small: bool = False
 
 
 class Needed(NamedTuple):
@@ -148,9 +160,11 @@ class Source:
             self.rejected = _pairs(manifest, "rejected")
             self.flagged = _pairs(manifest, "flag")
             with (cache / _ROWS).open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                access = mmap.ACCESS_READ
+                self._map = mmap.mmap(file.fileno(), 0, access=access) if self.paths else _NOTHING
             shape = (len(self.paths), image_size, image_size, 3)
-            self.rows: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8).reshape(shape)
+            stored = np.frombuffer(self._map, np.uint8) if self.paths else np.empty(0, np.uint8)
+            self.rows: NDArray[np.uint8] = stored.reshape(shape)
             self.originals = made_from and [made_from.get(path) for path in self.paths]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _CorruptCache(str(error)) from error
@@ -162,6 +176,10 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def left_out(self) -> Counter[str]:
+        """Number of rejected files by reason, without their sizes in pixels."""
+        return Counter(_SIZE.sub("", reason) for _, reason in self.rejected)
 
     def _first_damaged(self, start: int) -> int | None:
         """The first of the rows from ``start`` on that does not match its digest."""
@@ -186,6 +204,7 @@ def open_sources(
     preparation: Preparation,
     cache_dir: Path,
     needed: Mapping[str, Needed] | None = None,
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Source]:
     """Open sources that are used together, in their order.
 
@@ -195,27 +214,47 @@ def open_sources(
         cache_dir: as in `open_source`.
         needed: images needed of each source; all if None, and wherever images were made from
             others, whose originals can be any.
+        below: as in `open_source`, by source.
 
     Raises:
         UserError: as `open_source`, and if one folder is, or lies in, that of another source.
     """
-    resolved = {name: folder.resolve() for name, folder in folders.items()}
-    for name, inner in resolved.items():
-        for other, outer in resolved.items():
-            if name != other and inner.is_relative_to(outer):
-                place = "the folder" if inner == outer else "inside the folder"
+    places = {
+        name: [folder / inner for inner in below.get(name, [""])]
+        for name, folder in folders.items()
+    }
+    owners = {place.resolve(): name for name, of in places.items() for place in of}
+    for inner, name in ((place, name) for name, of in places.items() for place in of):
+        for outer in (inner.resolve(), *inner.resolve().parents):
+            other = owners.get(outer, name)
+            if name != other:
+                place = "the folder" if inner.resolve() == outer else "inside the folder"
                 raise UserError(
-                    f"The folder {as_text(str(folders[name]))} of the source {name} is {place} of "
+                    f"The folder {as_text(str(inner))} of the source {name} is {place} of "
                     f"the source {other}: give each source images of its own.",
                     key=name,
                 )
-    if any(read_origins(folder) is not None for folder in folders.values()):
+    if any(read_origins(place) is not None for of in places.values() for place in of):
         needed = None
     needs = dict(needed or {})
     return [
-        open_source(name, folder, preparation, cache_dir, needs.get(name))
+        open_source(name, folder, preparation, cache_dir, needs.get(name), below.get(name, ()))
         for name, folder in folders.items()
     ]
+
+
+def _listed(folder: Path, below: Sequence[str]) -> tuple[Listing, dict[str, str] | None]:
+    """The images of a source and, if it is recorded, the sha256 of their originals by path."""
+    if not below:
+        return list_images(folder), read_origins(folder)
+    images: list[ImageFile] = []
+    passed_over, origins = Counter[str](), dict[str, str]()
+    for name in below:
+        found, of_images = list_images(folder / name), read_origins(folder / name) or {}
+        images += [file._replace(path=f"{name}/{file.path}") for file in found.images]
+        passed_over += found.passed_over
+        origins |= {f"{name}/{path}": sha256 for path, sha256 in of_images.items()}
+    return Listing(sorted(images), passed_over), origins or None
 
 
 def open_source(
@@ -224,6 +263,7 @@ def open_source(
     preparation: Preparation,
     cache_dir: Path,
     needed: Needed | None = None,
+    below: Sequence[str] = (),
 ) -> Source:
     """Open the rows of a folder, building them first if they are missing or out of date.
 
@@ -235,6 +275,7 @@ def open_source(
         preparation: settings of the conversion into rows.
         cache_dir: folder of prepared images; created if missing.
         needed: images that the source has at least, if the folder has so many; all if None.
+        below: folders below ``folder`` that have the source's images; all if empty.
 
     Raises:
         UserError: if the folder is missing, has no image or those of both classes, if more files
@@ -245,9 +286,13 @@ def open_source(
         f"put images there, or correct dataset.root (train.py also takes "
         f"+dataset.folders.{name}=FOLDER)"
     )
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {place} for the source {name}: {remedy}.", key=name)
-    files, passed_over = list_images(folder)
+    for inner in (folder, *(folder / path for path in below)):
+        if not inner.is_dir():
+            raise UserError(
+                f"There is no folder {as_text(str(inner))} for the source {name}: {remedy}.",
+                key=name,
+            )
+    (files, passed_over), made_from = _listed(folder, below)
     if passed_over:
         log.info("%s: %s", name, counted(passed_over))
     if not files:
@@ -266,17 +311,17 @@ def open_source(
             f"{name} {place} --only {class_})"
         ),
     )
-    size, filter_, min_side, _, match, view, _ = preparation
+    size, filter_, min_side, _, match, view, *_ = preparation
     qualities = preparation.qualities.get(name, ())
     policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
     if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
         policy = f"{policy}|{view}"
     if qualities:
         policy = f"{policy}|{_hash(bytes(qualities))}"
-    home = cache_dir / f"{name}-{_hash(as_text(f'{folder.resolve()}|{policy}').encode())[:12]}"
+    whose = "|".join([str(folder.resolve()), policy, *below])
+    home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
     columns = [field.name for field in _MANIFEST_FIELDS]
     content = _hash(json.dumps([policy, columns, files]).encode())[:24]
-    made_from = read_origins(folder)
     needed = _within(needed or Needed(len(files), 0), len(files))
     try:
         source = _open(name, home, content, needed, size, len(files), made_from)
@@ -302,11 +347,14 @@ def open_source(
             "cache_dir=FOLDER."
         ) from error
     read = len(source) + len(source.rejected)
-    if len(source.rejected) / read > preparation.max_rejected_share:
-        path, reason = source.rejected[0]
+    unusable = source.rejected
+    if preparation.may_be_small:
+        unusable = [file for file in unusable if not _is_small(file[1])]
+    if len(unusable) / read > preparation.max_rejected_share:
+        path, reason = unusable[0]
         raise UserError(
-            f"{len(source.rejected)} of the {read} files in {place} cannot be used "
-            f"({_counted(source.rejected)}), the first {path!r} ({reason}): fix or remove those "
+            f"{len(unusable)} of the {read} files in {place} cannot be used "
+            f"({_counted(unusable)}), the first {path!r} ({reason}): fix or remove those "
             f"listed in {source.manifest}, or allow more with dataset.max_rejected_share.",
             key="dataset.max_rejected_share",
         )
@@ -435,7 +483,7 @@ def _build(
                 f"{folder / file.path} cannot be read ({error.strerror}): make it readable, or "
                 "remove it."
             ) from error
-        size, filter_, _, _, match, view, _ = preparation
+        size, filter_, _, _, match, view, *_ = preparation
         if qualities:
             quality = quality_of(sha256_of(folder / file.path), qualities)
             image = Image.fromarray(recompressed(np.asarray(image), quality))
@@ -471,8 +519,9 @@ def _build(
         last = add(reversed(rest), needed.last)
         manifest[start:] = reversed(manifest[start:])
         _to_disk(out)
-    if not first + last:
-        rejected = [(entry["path"], entry["rejected"]) for entry in manifest]
+    rejected = [(entry["path"], entry["rejected"]) for entry in manifest if "rejected" in entry]
+    may_be_empty = preparation.may_be_small and all(_is_small(reason) for _, reason in rejected)
+    if not (first + last or may_be_empty):
         raise UserError(
             f"None of the {len(files)} files in {as_text(str(folder))} can be used "
             f"({_counted(rejected)}), the first is {rejected[0][0]!r} ({rejected[0][1]}): put "
@@ -529,6 +578,11 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("rejected", pa.string()),
     pa.field("flag", pa.string()),
 ]
+
+
+def _is_small(reason: str) -> bool:
+    """Whether a file was rejected by `forensics.images.decode.check_size` as too small."""
+    return bool(_SMALL.match(reason))
 
 
 def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:

@@ -1,12 +1,12 @@
 """Split of the images into training, validation and test, which are disjoint.
 
-As in the paper, the first N images of a source are for training and the last N for the test.
-Validation images are a seeded share of the training images; only they are used to choose a
-checkpoint or a threshold. An image that was made from another of the run's images is in the same
-part as its original, or in none.
+A protocol offers rows of each source for each part: as in the paper, the first N images are for
+training and the last N for the test. Validation images, unless offered, are a seeded share of the
+training images; only they are used to choose a checkpoint or a threshold. Whatever the protocol, no
+two parts show the same image, and an image that was made from another of the run's images is in
+the same part as its original, or in none.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.settings import DatasetSettings
+from forensics.data.originals import drawn, equal_shares, find_origins, follow
+from forensics.data.protocols import Offered, Rows, offered
+from forensics.data.settings import PARTS, DatasetSettings, Protocol
 from forensics.data.sources import Needed, Source, repetitions
 from forensics.errors import UserError
 
@@ -58,10 +60,11 @@ class Split(NamedTuple):
         test: images that results are reported on.
         pairs: ``(n, 2)`` positions in ``train`` of a real and a generated image that share a batch,
             each image once: an original and an image made from it as often as possible.
-        dropped: by source, the number of training images dropped as copies (or near-duplicates, if
-            set) of a test image or of an earlier training image, or because they were made from an
-            image that is neither for training nor for validation.
+        dropped: by source, the number of training and validation images dropped as copies (or
+            near-duplicates, if set) of an image of another part or of an earlier training image, or
+            because they were made from an image that is neither for training nor for validation.
         notes: sentences on counts that the sources could not provide.
+        groups: by part, the number of groups of `Protocol.by_group`; empty for other protocols.
     """
 
     train: Part
@@ -70,194 +73,73 @@ class Split(NamedTuple):
     pairs: NDArray[np.int64]
     dropped: dict[str, int]
     notes: list[str]
+    groups: dict[str, int]
 
 
-def needed_images(settings: DatasetSettings) -> dict[str, Needed]:
-    """The images of each source that can be in a part of the split."""
+def needed_images(settings: DatasetSettings) -> dict[str, Needed] | None:
+    """The images of each source that can be in a part of the split; None if any of them can."""
+    train, test = settings.train_count, settings.test_count
+    if settings.split is not Protocol.first_last or train is None or test is None:
+        return None
     fitted = {*settings.real, *settings.train_on, *settings.validate_on}
     return {
-        name: Needed(
-            settings.train_count if name in fitted else 0,
-            0 if name in settings.validate_on else settings.test_count,
-        )
+        name: Needed(train if name in fitted else 0, 0 if name in settings.validate_on else test)
         for name in settings.names
     }
 
 
 def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -> Split:
-    """Split sources as in the paper, with the counts of the settings or, if too small, fewer.
+    """Split sources by the protocol of the settings, with their counts or, if too small, fewer.
 
-    A source too small for both counts is split in their proportion. Both classes have the same
-    number of training images, and a real source has no more test images than the largest
-    generator, so that the real class does not dominate accuracies.
+    Both classes have the same number of training images.
 
     Args:
         sources: those of ``settings.names``, in order.
-        settings: counts and roles.
+        settings: protocol, counts and roles.
         seed: decides which training images are used for validation.
 
     Raises:
         UserError: if a source has no images left for training, validation or the test.
     """
-    origins = _origins(sources)
-    tested = _tested(sources, settings, origins)
-    test = [np.arange(len(source) - tested[source.name], len(source)) for source in sources]
-    candidates, dropped = _candidates(sources, settings, origins, test)
-
-    # The smallest number of images that both classes can divide evenly among their sources, and
-    # how many times every source can provide its part of it.
-    share = math.lcm(len(settings.real), len(settings.train_on) or 1)
-    each = {
-        name: share // len(group) for group in (settings.real, settings.train_on) for name in group
-    }
-    giving = [name for name in each if name not in origins]
-    times = min(len(candidates[name]) // each[name] for name in giving)
-    validating = max(1, round(times * settings.validation_share))
-    if times <= validating:
-        name = min(giving, key=lambda name: len(candidates[name]) / each[name])
+    origins = find_origins(sources)
+    offer = offered(sources, settings, origins)
+    without = [
+        name
+        for name, rows in zip(settings.names, offer.test, strict=True)
+        if not len(rows) and name not in (*origins, *settings.validate_on)
+    ]
+    if without:
         raise UserError(
-            f"The source {name} has too few images for training and validation "
-            f"({len(candidates[name])} are left, {tested[name]} are test images and "
-            f"{dropped[name]} were dropped as copies): add images, or change dataset.train_count "
-            "or dataset.test_count.",
-            key=name,
+            f"The source {without[0]} has no test image by dataset.split={settings.split}: add "
+            "some, or leave it out.",
+            key=without[0],
         )
+    offer, dropped = _without_copies(sources, settings, origins, offer)
     # A random stream of its own: those of the sample orders are seeded with (seed, epoch).
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    held_out = {name: validating * each[name] for name in each}
-    held_out |= dict.fromkeys(settings.validate_on, validating * share)
-    none = np.empty(0, np.int64)
-    train, validation = [none for _ in sources], [none for _ in sources]
-    for position, name in enumerate(settings.names):
-        if name in held_out and name not in origins:
-            used = times * each[name] if name in each else len(candidates[name])
-            shuffled = generator.permutation(np.array(candidates[name][:used], np.int64))
-            validation[position] = np.sort(shuffled[: held_out[name]])
-            if name in each:
-                train[position] = np.sort(shuffled[held_out[name] :])
-
-    # Images made from other images follow their originals.
-    for position, name in enumerate(settings.names):
-        if name not in origins:
-            continue
-        free = np.isin(np.arange(len(sources[position])), candidates.get(name, none))
-        if name in each:
-            train[position] = np.flatnonzero(free & _inside(origins[name], train))
-        if name in held_out:
-            rows = np.flatnonzero(free & _inside(origins[name], validation))
-            validation[position] = np.sort(generator.permutation(rows)[: held_out[name]])
-        if name in settings.generators:
-            test[position] = np.flatnonzero(_inside(origins[name], test))[-settings.test_count :]
-        if name in held_out:
-            following = _inside(origins[name], train) | _inside(origins[name], validation)
-            dropped[name] = int((~(free & following)).sum())
-        elif not len(test[position]):
-            raise UserError(
-                f"{name} was made from images that are not test images: name it in "
-                "dataset.train_on or dataset.validate_on, or test it with evaluate.py.",
-                key="dataset.generators",
-            )
-    kept = min(len(rows) // each[name] for rows, name in zip(train, settings.names, strict=True)
-               if name in each)  # fmt: skip
-    if kept == 0:
-        raise UserError(
-            f"No image of {', '.join(name for name in each if name in origins)} was made from a "
-            "training image: make more with generate.py, from the first images of dataset.real.",
-            key="dataset.train_on",
-        )
-    for position, name in enumerate(settings.names):
-        if name in each and len(train[position]) > kept * each[name]:
-            chosen = generator.permutation(train[position])[: kept * each[name]]
-            train[position] = np.sort(chosen)
-    notes = _notes(sources, settings, train, validation, test, dropped)
-    parts = (Part.of(train), Part.of(validation), Part.of(test))
-    pairs = _pairs(parts[0], settings, origins, generator)
-    return Split(*parts, pairs, dropped, notes)
+    parts, held_out = _balanced(settings, origins, offer, dropped, generator)
+    follow(sources, settings, origins, offer, parts, held_out, dropped, generator)
+    notes = [*offer.notes, *_notes(sources, settings, offer, parts, dropped)]
+    train, validation, test = map(Part.of, parts)
+    pairs = _pairs(train, settings, origins, generator)
+    groups = {
+        part: len({of[row] for of, rows in zip(offer.groups, of_part, strict=True) if of
+                   for row in rows.tolist()})
+        for part, of_part in zip(PARTS, parts, strict=True)
+    } if offer.groups else {}  # fmt: skip
+    return Split(train, validation, test, pairs, dropped, notes, groups)
 
 
-def _notes(
-    sources: Sequence[Source],
-    settings: DatasetSettings,
-    train: Sequence[NDArray[np.int64]],
-    validation: Sequence[NDArray[np.int64]],
-    test: Sequence[NDArray[np.int64]],
-    dropped: Mapping[str, int],
-) -> list[str]:
-    """Sentences on counts that the sources could not provide."""
-    shares = dict.fromkeys(settings.real, settings.train_count // len(settings.real))
-    shares |= {name: settings.train_count // len(settings.train_on) for name in settings.train_on}
-    near = "or near-duplicates " if settings.drop_near_duplicates else ""
-    notes = []
-    for position, source in enumerate(sources):
-        name, made = source.name, source.originals is not None
-        fitted = len(train[position]) + len(validation[position])
-        has_test = not made and name not in settings.validate_on
-        wanted = {"test": (len(test[position]), settings.test_count)} if has_test else {}
-        wanted["train or validate"] = (fitted, shares.get(name, 0))
-        short = [f"{n} {use} instead of {all_}" for use, (n, all_) in wanted.items() if n < all_]
-        if short:
-            usable = source.files - len(source.rejected)
-            notes.append(f"{name} has {usable} images: {', '.join(short)}.")
-        if dropped.get(name):
-            others = "made from images not in training or validation, or " if made else ""
-            notes.append(
-                f"{name}: {dropped[name]} training images dropped as {others}copies {near}of "
-                "test images or of each other."
-            )
-    return notes
-
-
-def _origins(sources: Sequence[Source]) -> dict[str, NDArray[np.int64]]:
-    """Locations of the originals of images that were made from others.
-
-    Returns:
-        By source, ``(n, 2)``: position of the original's source and its row, or -1 where it is in
-        none of the sources. Sources without any original among the sources are omitted.
-    """
-    where: dict[str, tuple[int, int]] = {}
-    for position, source in enumerate(sources):
-        for row, sha256 in enumerate(source.sha256):
-            where.setdefault(sha256, (position, row))
-    found = {
-        source.name: np.array([where.get(sha256 or "", (-1, -1)) for sha256 in source.originals])
-        for source in sources
-        if source.originals is not None
-    }
-    return {name: origins for name, origins in found.items() if (origins >= 0).any()}
-
-
-def _inside(origins: NDArray[np.int64], part: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
-    """Whether each image's original is among the given rows of each source, ``(n,)``."""
-    rows = {(position, row) for position, rows in enumerate(part) for row in rows.tolist()}
-    return np.array([(position, row) in rows for position, row in origins.tolist()])
-
-
-def _tested(
-    sources: Sequence[Source], settings: DatasetSettings, origins: Collection[str]
-) -> dict[str, int]:
-    """Number of test images by source; 0 for ``origins``, whose test images follow originals."""
-    trained = {*settings.real, *settings.train_on}
-    wanted = settings.train_count + settings.test_count
-    tested: dict[str, int] = {}
-    for source in sources:
-        count = min(settings.test_count, len(source))
-        if source.name in trained and len(source) < wanted:
-            count = min(count, max(1, round(len(source) * settings.test_count / wanted)))
-        if source.name in origins or source.name in settings.validate_on:
-            count = 0
-        tested[source.name] = count
-    of_generators = [tested[name] for name in settings.generators if name not in origins]
-    largest = max(of_generators, default=settings.test_count)
-    return tested | {name: min(tested[name], largest) for name in settings.real}
-
-
-def _candidates(
+def _without_copies(
     sources: Sequence[Source],
     settings: DatasetSettings,
     origins: Collection[str],
-    test: Sequence[NDArray[np.int64]],
-) -> tuple[dict[str, list[int]], dict[str, int]]:
-    """Rows of each source for training or validation, without copies, and the number dropped."""
+    offer: Offered,
+) -> tuple[Offered, dict[str, int]]:
+    """Drop copies from the rows for training and validation, and count them by source.
+
+    Of images made from others all rows are for training: they will follow their originals.
+    """
     # Equal for images that count as the same.
     keys: list[Sequence[object]] = [source.digests for source in sources]
     if settings.drop_near_duplicates:
@@ -266,24 +148,124 @@ def _candidates(
         _, groups = repetitions([sources[position] for position in ordinary])
         for position, group in zip(ordinary, groups, strict=True):
             keys[position] = group.tolist()
-    taken = {key[row] for key, rows in zip(keys, test, strict=True) for row in rows.tolist()}
-    candidates: dict[str, list[int]] = {}
-    dropped: dict[str, int] = {}
-    for source, key, tested in zip(sources, keys, test, strict=True):
-        name = source.name
-        if name not in (*settings.real, *settings.train_on, *settings.validate_on):
+    taken = {key[row] for key, rows in zip(keys, offer.test, strict=True) for row in rows.tolist()}
+    fitted = (*settings.real, *settings.train_on, *settings.validate_on)
+    dropped = {name: 0 for name in settings.names if name in fitted}
+    train = [
+        np.arange(len(source)) if source.name in origins else rows
+        for source, rows in zip(sources, offer.train, strict=True)
+    ]
+    kept: list[list[Rows]] = []
+    for part in (offer.validation, train):
+        kept.append([])
+        for source, key, rows in zip(sources, keys, part, strict=True):
+            found = []
+            for row in rows.tolist() if source.name in fitted else ():
+                if key[row] not in taken:
+                    # Also within a part: copies could be split between training and validation.
+                    taken.add(key[row])
+                    found.append(row)
+            if source.name in fitted:
+                dropped[source.name] += len(rows) - len(found)
+            kept[-1].append(np.array(found, np.int64))
+    return offer._replace(validation=kept[0], train=kept[1]), dropped
+
+
+def _balanced(
+    settings: DatasetSettings,
+    origins: Collection[str],
+    offer: Offered,
+    dropped: Mapping[str, int],
+    generator: np.random.Generator,
+) -> tuple[list[list[Rows]], dict[str, int]]:
+    """As many training images of one class as of the other, evenly among its sources.
+
+    Returns:
+        The rows for training, validation and the test, without those made from other images; and
+        the number of validation images of each source that has any.
+    """
+    names = settings.names
+    candidates = dict(zip(names, offer.train, strict=True))
+    offered_for_it = dict(zip(names, offer.validation, strict=True))
+    each = equal_shares(settings)
+    share = sum(each[name] for name in settings.real)
+    giving = [name for name in each if name not in origins]
+    # How many times every source can provide its share.
+    times = min(len(candidates[name]) // each[name] for name in giving)
+    is_offered = any(len(offered_for_it[name]) for name in giving)
+    if is_offered:
+        training = times
+        validating = min(len(offered_for_it[name]) // each[name] for name in giving)
+    else:
+        validating = max(1, round(times * settings.validation_share))
+        training = times - validating
+    if training < 1 or validating < 1:
+        part = candidates if training < 1 else offered_for_it
+        name = min(giving, key=lambda name: len(part[name]) / each[name])
+        tested = len(offer.test[names.index(name)])
+        raise UserError(
+            f"The source {name} has too few images for training and validation "
+            f"({len(part[name])} are left, {tested} are test images and {dropped[name]} were "
+            "dropped as copies): add images, or change dataset.train_count or dataset.test_count.",
+            key=name,
+        )
+    held_out = {name: validating * each[name] for name in each}
+    held_out |= dict.fromkeys(settings.validate_on, validating * share)
+    none = np.empty(0, np.int64)
+    train, validation = [none for _ in names], [none for _ in names]
+    for position, name in enumerate(names):
+        if name not in held_out or name in origins:
             continue
-        # Images made from others follow their originals, whatever their own rows.
-        first = len(source) if name in origins else settings.train_count
-        rows = range(min(first, len(source) - len(tested)))
-        candidates[name] = kept = []
-        for row in rows:
-            if key[row] not in taken:
-                # Also within training: copies could be split between training and validation.
-                taken.add(key[row])
-                kept.append(row)
-        dropped[name] = len(rows) - len(kept)
-    return candidates, dropped
+        if is_offered and name in each:
+            train[position] = drawn(candidates[name], training * each[name], generator)
+            validation[position] = drawn(offered_for_it[name], held_out[name], generator)
+            continue
+        used = times * each[name] if name in each else len(candidates[name])
+        shuffled = generator.permutation(candidates[name][:used])
+        validation[position] = np.sort(shuffled[: held_out[name]])
+        if name in each:
+            train[position] = np.sort(shuffled[held_out[name] :])
+    return [train, validation, list(offer.test)], held_out
+
+
+def _notes(
+    sources: Sequence[Source],
+    settings: DatasetSettings,
+    offer: Offered,
+    parts: Sequence[Sequence[Rows]],
+    dropped: Mapping[str, int],
+) -> list[str]:
+    """Sentences on counts that the sources could not provide."""
+    train, validation, test = parts
+    wanted_of = dict.fromkeys(settings.real, (settings.train_count or 0) // len(settings.real))
+    wanted_of |= {
+        name: (settings.train_count or 0) // len(settings.train_on) for name in settings.train_on
+    }
+    near = "or near-duplicates " if settings.drop_near_duplicates else ""
+    notes = []
+    for position, source in enumerate(sources):
+        name, made = source.name, source.originals is not None
+        fitted = len(train[position]) + len(validation[position])
+        has_test = not made and name not in settings.validate_on
+        wanted = {"test": (len(test[position]), settings.test_count or 0)} if has_test else {}
+        wanted["train or validate"] = (fitted, wanted_of.get(name, 0))
+        short = [f"{n} {use} instead of {all_}" for use, (n, all_) in wanted.items() if n < all_]
+        if short:
+            usable = source.files - len(source.rejected)
+            notes.append(f"{name} has {usable} images: {', '.join(short)}.")
+        available = len(offer.train[position]) + len(offer.validation[position])
+        if settings.train_count is None and name in wanted_of and not made and fitted < available:
+            notes.append(
+                f"{name}: {fitted} of {available} images for training and validation are used, as "
+                "many as of the other class."
+            )
+        if dropped.get(name):
+            others = "made from images not in training or validation, or " if made else ""
+            notes.append(
+                f"{name}: {dropped[name]} training images dropped as {others}copies {near}of "
+                "test images or of each other."
+            )
+    return notes
 
 
 def _pairs(

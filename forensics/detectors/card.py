@@ -236,7 +236,11 @@ def current(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: by dotted keys, plus the option ``model`` if it is a detector's run.
     """
     kind = DETECTORS.get(str(settings.get("model")))
-    added: dict[str, Any] = {"dataset.view": "resize"}
+    added: dict[str, Any] = {
+        "dataset.view": "resize",
+        "dataset.split": "first_last",
+        "dataset.find_layout": False,
+    }
     added |= {
         f"model.{field.name}": field.default
         for field in (dataclasses.fields(kind) if kind and dataclasses.is_dataclass(kind) else ())

@@ -291,7 +291,7 @@ def measure(
     scored: Sequence[SourceScores],
     calibration: Calibration,
     seed: int,
-    unpaired: Collection[str] = (),
+    compared: Mapping[str, Collection[str]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All metrics of the tested sources.
 
@@ -299,7 +299,7 @@ def measure(
         scored: any number of real and generated sources.
         calibration: thresholds, and the probabilities whose calibration error is measured.
         seed: seed of the bootstrap.
-        unpaired: real sources that are in no pair.
+        compared: the real sources that each generator is compared with.
 
     Returns:
         A list with one entry per source, and one with an entry per pair of a real source and a
@@ -331,8 +331,10 @@ def measure(
             row |= {f"{rate}_at_{name}_interval": at[f"{rate}_interval"]}
         sources.append(row)
     pairs = []
-    for real in (source for source in scored if source.real and source.name not in unpaired):
+    for real in (source for source in scored if source.real):
         for generator in (source for source in scored if not source.real):
+            if real.name not in compared.get(generator.name, ()):
+                continue
             ranks = ranking(scaled(real.scores), scaled(generator.scores), seed)
             if calibration.temperature is None:
                 ranks |= undefined("ece", "scores have no probability")

@@ -4,6 +4,7 @@
 """
 
 import logging
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,17 @@ from forensics.images.geometry import Match, ResizeFilter, View
 from forensics.launch import entry
 from forensics.programs import CONF
 from forensics.reports import figures
-from forensics.reports.tables import evaluation_table
+from forensics.reports.evaluation import evaluation_table, write_tables
 from forensics.scoring import Predictor
 
 log = logging.getLogger(__name__)
 
-DETECTORS_OWN = frozenset(
-    f"dataset.{key}"
-    for key in ("image_size", "view", "crop_size", "resize_filter", "match", "min_side")
-)
+DETECTORS_OWN = ("image_size", "view", "crop_size", "resize_filter", "match", "min_side")
 """Settings of a data set in whose place a detector's own are used."""
+
+OF_TRAINING = ("train_on", "train_count", "validation_share", "drop_near_duplicates", "split",
+               "listed", "group")  # fmt: skip
+"""Settings of a data set that a test has no use for."""
 
 
 def evaluate(settings: EvaluateSettings, folder: Path) -> None:
@@ -67,6 +69,7 @@ def evaluate(settings: EvaluateSettings, folder: Path) -> None:
             **runs.provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         },
     )
+    write_tables(tested, folder)
     log.info("\n%s\n", evaluation_table(tested))
     log.info("Written to %s", runs.shown(folder))
 
@@ -105,12 +108,13 @@ def test_detector(
 
     def measured_of(scores: NDArray[np.floating]) -> dict[str, Any]:
         scored = by_source(sources, real, known, part, scores)
-        return measured(scored, card.calibration, settings.seed)
+        return measured(scored, card.calibration, settings.seed, settings.dataset.compared)
 
     return {
         "detector": path,
         "sha256": predictor.sha256,
         **card.to_file(),
+        "left_out": {source.name: dict(source.left_out()) for source in sources},
         "test_hashes": {
             source.name: rows_hash(source, part.of_source(position))
             for position, source in enumerate(sources)
@@ -124,7 +128,11 @@ def test_detector(
 
 
 def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source], Part]:
-    """The sources, prepared as the detector's input, and their test images."""
+    """The sources, prepared as the detector's input, and their test images.
+
+    Raises:
+        UserError: as `open_sources`, and if no image is as large as the detector's input.
+    """
     dataset = settings.dataset
     preparation = Preparation(
         input_.side,
@@ -133,13 +141,22 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
         dataset.max_rejected_share,
         Match(input_.match),
         View(input_.view),
+        may_be_small=True,
     )
     folders = {name: dataset.folder(name) for name in (*dataset.real, *dataset.generators)}
-    needed = dict.fromkeys(folders, Needed(0, dataset.test_count))
-    sources = open_sources(folders, preparation, Path(settings.cache_dir), needed)
-    counts = [min(dataset.test_count, len(source)) for source in sources]
+    wanted = dataset.test_count
+    needed = None if wanted is None else dict.fromkeys(folders, Needed(0, wanted))
+    cache_dir = Path(settings.cache_dir)
+    sources = open_sources(folders, preparation, cache_dir, needed, dataset.below)
+    counts = [len(source) if wanted is None else min(wanted, len(source)) for source in sources]
+    if not any(counts):
+        raise UserError(
+            f"No image has the {input_.side} pixels a side of the detector's input: name larger "
+            "images, or a detector of smaller ones.",
+            key="dataset.root",
+        )
     generated = counts[len(dataset.real) :]
-    if generated:  # as in training, so that the real class does not dominate accuracies
+    if generated and wanted is not None:  # as in training: the real class must not dominate
         reals = range(len(dataset.real))
         counts[: len(reals)] = [min(counts[position], max(generated)) for position in reals]
     return sources, Part.of(
@@ -150,9 +167,14 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
     )
 
 
-def measured(scored: list[SourceScores], calibration: Calibration, seed: int) -> dict[str, Any]:
+def measured(
+    scored: list[SourceScores],
+    calibration: Calibration,
+    seed: int,
+    compared: Mapping[str, Collection[str]],
+) -> dict[str, Any]:
     """All metrics, also at the oracle's threshold of each pair, and reliability."""
-    sources, pairs = measure(scored, calibration, seed)
+    sources, pairs = measure(scored, calibration, seed, compared)
     scores = {source.name: source.scores for source in scored}
     for pair in pairs:
         of_pair = scores[pair["real"]], scores[pair["generator"]]
@@ -183,6 +205,19 @@ def draw(folder: Path, number: int, result: dict[str, Any]) -> None:
         )
 
 
+def refuse_unused(overrides: Sequence[str]) -> None:
+    """Refuse settings of the command line that a test does not use."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].removeprefix("dataset.")
+        if key in DETECTORS_OWN:
+            why = "is the detector's own, since it is tested on images prepared as in its training"
+        elif key in OF_TRAINING:
+            why = "applies to training only, and the last dataset.test_count images are tested"
+        else:
+            continue
+        raise UserError(f"dataset.{key} {why}: leave it out.", key=f"dataset.{key}")
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(composed: DictConfig) -> None:
     """Check the settings and the folder, then evaluate."""
@@ -190,13 +225,8 @@ def main(composed: DictConfig) -> None:
     overrides = HydraConfig.get().overrides.task
 
     def work() -> None:
+        refuse_unused(overrides)
         settings = config.typed(composed, EvaluateSettings)
-        given = {override.lstrip("+").partition("=")[0] for override in overrides}
-        if ignored := sorted(given & DETECTORS_OWN):
-            log.warning(
-                "%s: ignored, because a detector is tested on images prepared as in its training.",
-                ", ".join(ignored),
-            )
         if (folder / runs.EVALUATION).exists():
             raise UserError(
                 f"{runs.shown(folder)} has a complete evaluation: choose another folder with "

@@ -106,7 +106,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         return rates(scored, calibration.thresholds)
 
     scored = by_source(data.sources, dataset.all_real, seen, split.test, test)
-    sources, pairs = measure(scored, calibration, settings.seed, dataset.unseen_real)
+    sources, pairs = measure(scored, calibration, settings.seed, dataset.compared)
     prepare, fit, testing = np.diff(clock).round(2).tolist()
     result = {
         "toy": settings.dataset.toy,
@@ -139,6 +139,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         "dropped_from_training": data.split.dropped,
         "rejected_files": {source.name: len(source.rejected) for source in data.sources},
         "audit": audited,
+        "groups": data.split.groups,
         "warnings": data.split.notes,
         "seconds": {"prepare": prepare, "fit": fit, "score": testing},
         **runs.provenance(trainer.strategy.root_device),

@@ -1,9 +1,9 @@
-"""Text tables for the terminal: Table 1 of a run, evaluations, audits, sample quality."""
+"""Text tables for the terminal: Table 1 of a run, audits, sample quality."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from forensics.evaluation.metrics import AT_THRESHOLD, RANKING
+from forensics.evaluation.metrics import AT_THRESHOLD
 
 
 def table_1(result: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def table_1(result: Mapping[str, Any]) -> str:
         if not found["seen"]:
             low, high = found["interval"]
             rates = ", ".join(
-                f"{100 * found[f'tnr_at_{threshold}']:.1f} % at {_short(threshold)[3:]}"
+                f"{100 * found[f'tnr_at_{threshold}']:.1f} % at {threshold.replace('_', ' ')}"
                 for threshold in result["thresholds"]
             )
             lines.append(
@@ -79,81 +79,6 @@ def cell(metrics: Mapping[str, Any], name: str) -> str:
         return "-"
     low, high = metrics[f"{name}_interval"]
     return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Rates by source and ranking metrics by pair, of each detector.
-
-    Args:
-        results: results of each detector, as in ``evaluation.json``.
-    """
-    columns = list(
-        dict.fromkeys(name for result in results for name in result["calibration"]["thresholds"])
-    )
-    rows = [["called generated, %", "detector", "n", *(_short(name) for name in columns)]]
-    for result in results:
-        for source in result["sources"]:
-            kind = "real: false positives" if source["real"] else "generated: found"
-            cells = [_called_generated(source, name) for name in columns]
-            what = f"{source['source']} ({kind})"
-            rows.append([what, result["detector"], str(source["n"]), *cells])
-    tables = [_aligned(rows)]
-    rows = [["test pair", "detector", "n", *(name.upper() for name in RANKING)]]
-    for result in results:
-        for pair in result["pairs"]:
-            cells = [cell(pair["ranking"], name) for name in RANKING]
-            rows.append([*_named(pair, result), *cells])
-    if len(rows) > 1:
-        tables.append(_aligned(rows))
-        for name in (*columns, "oracle"):
-            rows = [["test pair", "detector", "n", *(m.upper() for m in AT_THRESHOLD)]]
-            for result in results:
-                for pair in result["pairs"]:
-                    cells = [cell(pair.get(f"at_{name}", {}), metric) for metric in AT_THRESHOLD]
-                    rows.append([*_named(pair, result), *cells])
-            tables.append(f"{threshold_name(name)}\n{_aligned(rows)}")
-    rows = [["perturbed: called generated, %", "detector", "n", *(_short(n) for n in columns)]]
-    for result in results:
-        for step in result["perturbed"]:
-            for source in step["sources"]:
-                cells = [_called_generated(source, name) for name in columns]
-                what = f"{source['source']}, {step['perturbation']} {step['strength']:g}"
-                rows.append([what, result["detector"], str(source["n"]), *cells])
-    if len(rows) > 1:
-        tables.append(_aligned(rows))
-    return "\n\n".join(tables)
-
-
-def _called_generated(source: Mapping[str, Any], threshold: str) -> str:
-    rate = f"{'tpr' if source['real'] else 'tnr'}_at_{threshold}"
-    if rate not in source:  # a detector without probabilities has no threshold 0.5
-        return "-"
-    share, (low, high) = source[rate], source[f"{rate}_interval"]
-    if source["real"]:
-        share, low, high = 1 - share, 1 - high, 1 - low
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _named(pair: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    seen = "seen" if pair["seen"] else "unseen"
-    title = f"{pair['real']} + {pair['generator']} ({seen})"
-    return [title, result["detector"], f"{pair['n_real']}+{pair['n_generated']}"]
-
-
-def _short(threshold: str) -> str:
-    return "at 0.5" if threshold == "0.5" else f"at source {threshold.removeprefix('source_')}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        first, *rest = (
-            cell.ljust(width) if number < 2 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    return "\n".join(lines)
 
 
 def audit_table(audited: Mapping[str, Any]) -> str:
