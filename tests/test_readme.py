@@ -20,6 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = {
     "train.py": [
         "dataset.image_size=16", "dataset.train_count=8", "dataset.test_count=8",
+        "dataset.validation_share=0.25",
         "model.channels=[4,8]", "batch_size=4", "trainer=cpu", "audit=off", "cache_dir=cache",
     ],
     "evaluate.py": ["dataset.test_count=8", "cache_dir=cache"],
