@@ -260,7 +260,7 @@ def add_predict(commands: Commands) -> None:
         help="a file of paths, one per line or separated by NUL",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", required=True, type=_path, metavar="TABLE",
+        "-o", "--output", required=True, type=_home, metavar="TABLE",
         help="output table: .csv, .jsonl or .parquet",
     )  # fmt: skip
     existing = parser.add_mutually_exclusive_group()
@@ -278,6 +278,11 @@ def add_predict(commands: Commands) -> None:
         "--page", type=_path, metavar="FILE",
         help="write a page of thumbnails, at most 500 per verdict",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=["local", "ray"], default="local",
+        help="where to score; ray: on the machines of a Ray cluster, also from and to URIs such as "
+        "s3://BUCKET/FOLDER and from parquet with images, into a folder of parquet (%(default)s)",
+    )  # fmt: skip
     parser.set_defaults(run=run_predict)
 
 
@@ -285,20 +290,32 @@ def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; fails only if none of them could be read."""
     detector = _load_detector(given)
     gathered = gather(given.paths, given.list)
-    missing = [name for name in given.paths if name != "-" and not os.path.lexists(name)]
+    missing = [
+        name
+        for name in given.paths
+        if name != "-" and not os.path.lexists(name) and "://" not in name
+    ]
     if missing:
         log.warning("%d of the names given do not exist, the first: %s", len(missing), missing[0])
-    counts = predict(
-        detector,
-        gathered.paths,
-        given.output,
-        resume=given.resume,
-        overwrite=given.overwrite,
-        refused=gathered.refused,
-        lists=given.list,
-        explain=given.explain,
-        page=given.page,
-    )
+    existing = {"resume": given.resume, "overwrite": given.overwrite}
+    if given.engine == "ray":
+        from forensics.scoring.cluster import expanded, predict_on_ray
+
+        if given.explain or given.page:
+            raise UserError("--explain and --page need --engine local.", key="--engine")
+        gathered = expanded(gathered, given.paths)
+        counts = predict_on_ray(detector, gathered, given.output, **existing)
+    else:
+        counts = predict(
+            detector,
+            gathered.paths,
+            Path(given.output),
+            refused=gathered.refused,
+            lists=given.list,
+            explain=given.explain,
+            page=given.page,
+            **existing,
+        )
     print(summary(counts, given.output))
     if gathered.passed_over:
         print(counted(gathered.passed_over))

@@ -52,7 +52,7 @@ _FIELDS: list["pa.Field[Any]"] = [
     pa.field("format", pa.string()),
     pa.field("error", pa.string()),
 ]
-_SCHEMA = pa.schema(_FIELDS)
+SCHEMA = pa.schema(_FIELDS)
 _RECORD = "begun.json"
 _STEM_LENGTH = 80
 _NOT_OPENED = {
@@ -187,7 +187,7 @@ def predict(
             rows = _rows(detector, paths, refused or {}, start, explain, progress)
             while part := list(islice(rows, PART_IMAGES)):
                 with atomic(_part(parts, done)) as file:
-                    pq.write_table(pa.Table.from_pylist(part, schema=_SCHEMA), file)
+                    pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), file)
                 done += 1
         files = [_part(parts, number) for number in range(done)]
         counts: Counter[str] = Counter()
@@ -358,7 +358,7 @@ def _begin(
 
 def _write_csv(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _SCHEMA.names)
+    writer = csv.DictWriter(text, SCHEMA.names)
     writer.writeheader()
     for table in tables:
         writer.writerows(
@@ -376,7 +376,7 @@ def _write_jsonl(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
 
 
 def _write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    with pq.ParquetWriter(file, _SCHEMA) as writer:
+    with pq.ParquetWriter(file, SCHEMA) as writer:
         for table in tables:
             writer.write_table(table)
 
@@ -388,7 +388,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, Iterable[pa.Table]], None]] = {
 }
 
 
-def summary(counts: Counter[str], table: Path) -> str:
+def summary(counts: Counter[str], table: Path | str) -> str:
     """One line with the counts by verdict."""
     said = [f"{counts[verdict]} {verdict}" for verdict in ("real", "generated", "unsure")]
     return f"{counts.total()} files: {', '.join(said)}, {counts['error']} unreadable; {table}"

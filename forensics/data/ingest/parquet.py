@@ -80,7 +80,7 @@ def _length(shard: Path) -> int:
         return int(pq.read_metadata(file).num_rows)
 
 
-def image_column(shard: Path, schema: pa.Schema) -> str:
+def image_column(shard: Path | str, schema: pa.Schema) -> str:
     """The column of encoded images: binary, or Hugging Face's struct of bytes and path.
 
     Raises:
