@@ -158,7 +158,7 @@ def test_a_one_class_detector_of_a_named_module_works_without_any_generator(
     assert {row["verdict"] for row in rows} <= {"real", "generated", "unsure"}
     assert main(["report", str(folder)]) == 0
     assert "real images alone" in (folder / "report.html").read_text()
-    assert "threshold at 5% FPR" in "".join(capfd.readouterr())
+    assert "threshold at 5 % FPR" in "".join(capfd.readouterr())
 
 
 def test_a_paper_detector_without_generators_is_refused(

@@ -90,6 +90,8 @@ class TestARun:
         # What is printed
         out, _ = capfd.readouterr()
         assert "real + unseen (unseen)" in out
+        assert f"kept: epoch {result['epoch']}, the lowest val/loss" in out
+        assert max(map(len, out.splitlines())) <= 80
         assert "Run folder: outputs/x" in out
         assert "tensorboard --logdir outputs" in out
 
@@ -257,7 +259,9 @@ class TestAudit:
     ) -> None:
         assert run("name=x") == 0
         sentence = "seen can be told from real by file formats alone"
-        assert sentence in "".join(capfd.readouterr())
+        said = capfd.readouterr().out
+        assert re.search(r"^seen / real: format +1\.000  dataset\.match=codec$", said, re.M)
+        assert sentence not in said
         audited = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())["audit"]
         assert any(sentence in warning for warning in audited["warnings"])
         assert {check["generator"] for check in audited["traits"]} == {"seen"}

@@ -96,7 +96,7 @@ def job(work: Callable[[], None]) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        if is_sweep() and not _launches_in_process():
+        if is_sweep() and not launches_in_process():
             _do_apart(work, folder)
         else:
             work()
@@ -153,7 +153,8 @@ def is_sweep() -> bool:
     return HydraConfig.get().mode is RunMode.MULTIRUN
 
 
-def _launches_in_process() -> bool:
+def launches_in_process() -> bool:
+    """Whether the jobs of this sweep run one after another, in this process."""
     return bool(HydraConfig.get().launcher._target_.endswith("BasicLauncher"))
 
 
@@ -233,7 +234,7 @@ def refuse_devices_in_sweep(devices: int) -> None:
     Raises:
         UserError: in that case, since each device's process would start the sweep again.
     """
-    if is_sweep() and _launches_in_process() and devices > 1:
+    if is_sweep() and launches_in_process() and devices > 1:
         raise UserError(
             f"trainer.devices={devices} inside a sweep would start the sweep again on every "
             "device: leave out --multirun, or use one device."

@@ -9,6 +9,7 @@ as missing.
 import json
 import logging
 import shlex
+import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,6 +122,47 @@ def is_done(folder: Path, settings: Mapping[str, Any]) -> bool:
         )
     log.info("%s is already complete", runs.shown(folder))
     return True
+
+
+def results() -> list[dict[str, Any]]:
+    """Results of the complete jobs of this job's sweep; none outside a sweep."""
+    if not entry.is_sweep():
+        return []
+    folder = Path(HydraConfig.get().sweep.dir)
+    return [runs.read_result(folder / name) for name in _jobs_of(folder)
+            if (folder / name / runs.RESULT).exists()]  # fmt: skip
+
+
+def _jobs_of(folder: Path) -> list[str]:
+    """Names of the folders of a sweep's jobs, none for a sweeper that chooses them adaptively."""
+    if not (folder / runs.SWEEP).exists():
+        return []
+    record = json.loads((folder / runs.SWEEP).read_text())
+    return [job["folder"] for job in record["jobs"]]
+
+
+def announce() -> None:
+    """Log which job of its sweep this one is and, if jobs run one by one, the time left.
+
+    The estimate is the median time of the sweep's complete jobs for each incomplete one.
+    """
+    jobs = _jobs_of(Path(HydraConfig.get().sweep.dir)) if entry.is_sweep() else []
+    name = HydraConfig.get().sweep.subdir if jobs else None
+    if name not in jobs:
+        return
+    place = f"job {jobs.index(name) + 1} of {len(jobs)}"
+    seconds = [sum(result["seconds"].values()) for result in results()]
+    if seconds and entry.launches_in_process():
+        left = (len(jobs) - len(seconds)) * statistics.median(seconds)
+        place += f", about {_duration(left)} left"
+    log.info("\n%s: %s", place, name)
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return "1 min"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def was_stopped(folder: Path) -> bool:

@@ -42,7 +42,7 @@ from forensics.launch import entry, sweeps
 from forensics.model_files import save_model
 from forensics.programs import CONF
 from forensics.reports.report import write_report
-from forensics.reports.tables import chance_line, table_1
+from forensics.reports.tables import chance_line, findings, findings_table, table_1, wrapped
 from forensics.reports.tensorboard import log_features, log_results
 from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
@@ -53,6 +53,12 @@ from forensics.training.trainer import assemble_detector
 log = logging.getLogger(__name__)
 
 SPECTRUM_IMAGES = 256
+AUDIT_FOUND = (
+    "The audit found what separates the classes without a detector, or repeats: scores may show "
+    "these shortcuts rather than the traces of generators."
+)
+BEST_OF = {name: {"min": "lowest", "max": "highest"}[mode]
+           for name, mode in checkpoints.MONITORS.items()}  # fmt: skip
 
 
 def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
@@ -67,8 +73,9 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     watch = [Watch(settings.watch, settings.trainer.precision)] if settings.watch else []
     data, task, trainer = assemble_detector(settings, config.flat(settings), folder, *watch)
     audited = audit_run(data, settings.audit, settings.seed)
-    for note in [*data.split.notes, *(audited["warnings"] if audited else [])]:
+    for note in data.split.notes:
         log.warning(note)
+    say_findings(findings(audited, settings.dataset.match) if audited else {})
     clock.append(time.monotonic())
 
     trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -79,6 +86,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     kept = checkpoints.BEST if task.detector.optimizer() else checkpoints.LAST
     best = checkpoints.load(folder / runs.CHECKPOINTS / kept)
     task.load_state_dict(best["state_dict"])
+    say_kept(settings, best["epoch"] + 1, chosen=kept == checkpoints.BEST)
     dataset, split = settings.dataset, data.split
     scorer = Scorer(
         task.detector,
@@ -175,11 +183,28 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     shown = runs.shown(folder)
     log.info("\n%s\n", table_1(result))
     if no_better := chance_line(result):
-        log.warning(no_better)
+        log.warning(wrapped(no_better))
     if settings.dataset.toy:
         log.info("Toy data: rendered faces, whose figures say nothing about real GANs.")
     log.info("Run folder: %s", shown)
     log.info("Curves:     tensorboard --logdir %s", shown.parent)
+
+
+def say_findings(found: dict[str, list[str]]) -> None:
+    """Log the audit's findings, in a sweep those that no complete job has had."""
+    for earlier in sweeps.results():
+        if earlier["audit"]:
+            before = findings(earlier["audit"], earlier["settings"]["dataset"]["match"])
+            found = {what: cells for what, cells in found.items() if what not in before}
+    if found:
+        log.warning(wrapped(AUDIT_FOUND))
+        log.warning("%s\n", findings_table(found))
+
+
+def say_kept(settings: TrainSettings, epoch: int, *, chosen: bool) -> None:
+    """Log which epoch is tested, and why."""
+    why = f"the {BEST_OF[settings.monitor]} {settings.monitor}" if chosen else "the last"
+    log.info("kept: epoch %d, %s", epoch, why)
 
 
 def detector_card(
@@ -234,6 +259,7 @@ def main(composed: DictConfig) -> None:
         entry.refuse_devices_in_sweep(settings.trainer.devices)
         if sweeps.is_done(folder, config.flat(settings)):
             return
+        sweeps.announce()
         resuming = settings.resume is not None or sweeps.was_stopped(folder)
         resumed = checkpoints.to_resume(folder, config.flat(settings)) if resuming else None
         if runs.on_first_device():

@@ -1,50 +1,142 @@
 """Text tables for the terminal: Table 1 of a run, audits, sample quality."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forensics.evaluation.metrics import AT_THRESHOLD
 
+WIDTH = 80
+"""Columns of a terminal."""
+
+REMEDIES = {
+    "format": "dataset.match=codec",
+    "size": "dataset.match=resample",
+    "aspect": "crop both alike",
+    "jpeg_quality": "dataset.match=codec",
+    "exif": "none: not in the pixels",
+    "colour": "process both alike",
+    "thumbnail": "align both alike",
+    "border": "dataset.view=crop",
+    "spectrum": "dataset.match=resample",
+    "resampling": "dataset.match=resample",
+}
+"""What removes or weakens a shortcut, by trait of `forensics.evaluation.audit.TRAITS`."""
+
+_DROP = "dataset.drop_near_duplicates=true"
+_SEPARATE = "remove one of the two"
+
 
 def table_1(result: Mapping[str, Any]) -> str:
-    """ACC, TPR and TNR of every test pair at every threshold, in percent, with intervals.
+    """AUROC of every test pair, then ACC, TPR and TNR at every threshold, with 95 % intervals.
 
-    Below them TPR of unseen real sources, and AUROC and TNR of generators used for validation only.
+    Rates are in percent; mean and worst balanced accuracy of the unseen generators follow each
+    threshold's. Then TPR of unseen real sources, and AUROC and TNR of generators used for
+    validation only.
 
     Args:
         result: content of ``result.json``.
     """
-    lines = []
-    header = f"{'test pair':<34}{'n':>13}" + "".join(f"{m.upper():>21}" for m in AT_THRESHOLD)
-    for name in result["thresholds"]:
-        lines += [threshold_name(name), header]
-        for pair in result["pairs"]:
-            seen = "seen" if pair["seen"] else "unseen"
-            title = f"{pair['real']} + {pair['generator']} ({seen})"
-            counts = f"{pair['n_real']}+{pair['n_generated']}"
-            at = pair[f"at_{name}"]
-            cells = "".join(f"{cell(at, metric):>21}" for metric in AT_THRESHOLD)
-            lines.append(f"{title:<34}{counts:>13}{cells}")
+    pairs = result["pairs"]
+    names = [f"{one['real']} + {one['generator']} ({_role(one)})" for one in pairs]
+    unseen = result["summary"]["unseen"]
+    rows = [["test pair", "n", "AUROC"]]
+    for name, pair in zip(names, pairs, strict=True):
+        low, high = pair["ranking"]["auroc_interval"]
+        auroc = f"{pair['ranking']['auroc']:.3f} [{low:.3f}, {high:.3f}]"
+        rows.append([name, f"{pair['n_real']}+{pair['n_generated']}", auroc])
+    blocks = [aligned(rows, "lrr")]
+    if unseen is not None:
+        blocks[0] += "\n" + _mean_and_worst("AUROC", unseen["auroc"], ".3f")
+    for threshold in result["thresholds"]:
+        rows = [["", *(metric.upper() for metric in AT_THRESHOLD)]]
+        measured = [pair[f"at_{threshold}"] for pair in pairs]
+        shown = list(names)
         for source in result["sources"]:
             if source["real"] and not source["seen"]:
-                at = {"tpr": source[f"tpr_at_{name}"],
-                      "tpr_interval": source[f"tpr_at_{name}_interval"]}  # fmt: skip
-                cells = "".join(f"{cell(at, metric):>21}" for metric in AT_THRESHOLD)
-                title = f"{source['source']} (real, unseen)"
-                lines.append(f"{title:<34}{source['n']:>13}{cells}")
-        lines.append("")
-    for name, found in result.get("validation", {}).get("generators", {}).items():
-        if not found["seen"]:
-            low, high = found["interval"]
-            rates = ", ".join(
-                f"{100 * found[f'tnr_at_{threshold}']:.1f} % at {threshold.replace('_', ' ')}"
-                for threshold in result["thresholds"]
-            )
-            lines.append(
-                f"validation only, {name}: AUROC {found['auroc']:.3f} [{low:.3f}, {high:.3f}], "
-                f"found {rates}"
-            )
-    return "\n".join(lines).rstrip()
+                shown.append(f"{source['source']} (real, unseen)")
+                rate = f"tpr_at_{threshold}"
+                measured.append({"tpr": source[rate], "tpr_interval": source[f"{rate}_interval"]})
+        for name, at in zip(shown, measured, strict=True):
+            rows.append([name, *(cell(at, metric) for metric in AT_THRESHOLD)])
+        block = f"{threshold_name(threshold)}\n{aligned(rows, 'lrrr')}"
+        if unseen is not None:
+            accuracy = unseen[f"at_{threshold}"]
+            block += "\n" + _mean_and_worst("balanced accuracy", accuracy, ".1%")
+        blocks.append(block)
+    blocks += [
+        _validated(name, found, result["thresholds"])
+        for name, found in result.get("validation", {}).get("generators", {}).items()
+        if not found["seen"]
+    ]
+    return "\n\n".join(blocks)
+
+
+def _role(one: Mapping[str, Any]) -> str:
+    return "seen" if one["seen"] else "unseen"
+
+
+def _mean_and_worst(metric: str, over: Mapping[str, Any], form: str) -> str:
+    mean, worst = (format(over[of], form).replace("%", " %") for of in ("mean", "worst"))
+    return wrapped(
+        f"unseen: mean {metric} {mean}, worst {worst} ({' + '.join(over['worst_pair'])})"
+    )
+
+
+def _validated(name: str, found: Mapping[str, Any], thresholds: Iterable[str]) -> str:
+    low, high = found["interval"]
+    rates = ", ".join(
+        f"{100 * found[f'tnr_at_{threshold}']:.1f} % at the {threshold_name(threshold)}"
+        for threshold in thresholds
+    )
+    return wrapped(
+        f"validation only, {name}: AUROC {found['auroc']:.3f} [{low:.3f}, {high:.3f}], "
+        f"found {rates}"
+    )
+
+
+def wrapped(text: str) -> str:
+    """A text in lines of at most `WIDTH`, further lines indented; words are not cut."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]], justify: str) -> str:
+    """Rows in columns, within `WIDTH` if all columns but the first are.
+
+    A first cell that is longer than the room left for its column gets a line of its own.
+
+    Args:
+        rows: cells of each row.
+        justify: ``l`` or ``r`` for each column.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns[1:]]
+    room = WIDTH - sum(2 + width for width in widths)
+    widths = [max((len(name) for name in columns[0] if len(name) <= room), default=0), *widths]
+    lines = []
+    for name, *cells in rows:
+        if len(name) > room:
+            lines.append(name)
+            name = ""
+        placed = (
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip([name, *cells], widths, justify, strict=True)
+        )
+        lines.append("  ".join(placed).rstrip())
+    return "\n".join(lines)
+
+
+def in_order(thresholds: Iterable[str]) -> list[str]:
+    """Distinct thresholds in the order of every table: 0.5, then by falling rate; oracle last."""
+
+    def place(name: str) -> tuple[int, float]:
+        if name.startswith("source_"):
+            return 1, -float(name.removeprefix("source_"))
+        return (0 if name == "0.5" else 2), 0.0
+
+    return sorted(set(thresholds), key=place)
 
 
 def chance_line(result: Mapping[str, Any]) -> str | None:
@@ -70,40 +162,92 @@ def threshold_name(threshold: str) -> str:
     if threshold == "oracle":
         return "oracle: the best threshold for each pair, chosen on the pair's own test images"
     rate = float(threshold.removeprefix("source_"))
-    return f"threshold at {rate:.0%} FPR on validation real images"
+    return f"threshold at {100 * rate:g} % FPR on validation real images"
 
 
 def cell(metrics: Mapping[str, Any], name: str) -> str:
     """A metric and its interval in percent, or a dash if it is missing or undefined."""
     if metrics.get(name) is None:
         return "-"
-    low, high = metrics[f"{name}_interval"]
-    return f"{100 * metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = map(_percent, metrics[f"{name}_interval"])
+    return f"{_percent(metrics[name])} [{low}, {high}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}".replace("100.0", "100")  # leaves a column for long names
 
 
 def audit_table(audited: Mapping[str, Any]) -> str:
-    """Table of an audit, one line per check.
+    """Table of an audit, one line per check, with the remedy of each finding.
 
     Args:
         audited: content of ``audit.json``.
     """
-    lines = [f"{'logistic model on a single trait':<50}{'n':>13}{'AUROC':>8}  verdict"]
+    rows = [["logistic model on a single trait", "n", "AUROC", "verdict"]]
     for check in audited["traits"]:
         title = f"{check['trait']}, {check['real']} / {check['generator']}"
-        counts = f"{check['n_real']}+{check['n_generated']}"
         auroc = "-" if check["auroc"] is None else f"{check['auroc']:.3f}"
-        lines.append(f"{title:<50}{counts:>13}{auroc:>8}  {check['verdict']}")
-    lines += ["", f"{'images with a near-duplicate':<50}{'copies':>13}{'near':>8}  verdict"]
+        counts = f"{check['n_real']}+{check['n_generated']}"
+        rows.append([title, counts, auroc, _verdict(check, REMEDIES[check["trait"]])])
+    tables = [aligned(rows, "lrrl")]
+    rows = [["images with a near-duplicate", "copies", "near", "verdict"]]
     for check in audited["repetitions"]:
+        verdict = _verdict(check, _of_repetition(audited, check))
         for source, copies, near in dict.fromkeys(
             zip(check["sources"], check["copies"], check["near_duplicates"], strict=True)
         ):
-            title = f"{source}, among {' / '.join(dict.fromkeys(check['sources']))}"
-            lines.append(f"{title:<50}{copies:>13}{near:>8}  {check['verdict']}")
+            among = " / ".join(dict.fromkeys(check["sources"]))
+            rows.append([f"{source}, among {among}", str(copies), str(near), verdict])
     for check in audited["across_border"]:
         title = f"{check['source']}, training, of test images"
-        lines.append(f"{title:<50}{'':>13}{check['near_duplicates']:>8}  {check['verdict']}")
-    return "\n".join([*lines, "", *audited["warnings"]])
+        rows.append([title, "", str(check["near_duplicates"]), _verdict(check, _DROP)])
+    return "\n\n".join([*tables, aligned(rows, "lrrl")])
+
+
+def _verdict(check: Mapping[str, Any], remedy: str) -> str:
+    verdict = str(check["verdict"])
+    return f"{verdict}: {remedy}" if verdict == "warning" else verdict
+
+
+def _of_repetition(audited: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    classes = {audited["images"][name]["real"] for name in check["sources"]}
+    return _DROP if len(classes) == 1 else _SEPARATE
+
+
+def findings(audited: Mapping[str, Any], match: str) -> dict[str, list[str]]:
+    """Findings of the audit before a training: cells of its table, by what was found.
+
+    Args:
+        audited: the result of `forensics.evaluation.audit.audit_run`.
+        match: the run's ``dataset.match``.
+    """
+    found = {}
+    for check in audited["traits"]:
+        if check["verdict"] == "warning":
+            remedy = REMEDIES[check["trait"]]
+            if remedy == f"dataset.match={match}":
+                remedy = f"in spite of {remedy}"
+            what = f"{check['generator']} / {check['real']}: {check['trait']}"
+            found[what] = [f"{check['auroc']:.3f}", remedy]
+    for check in audited["repetitions"]:
+        if check["verdict"] == "warning":
+            names = " / ".join(dict.fromkeys(check["sources"]))
+            near = "+".join(map(str, dict.fromkeys(check["near_duplicates"])))
+            found[f"{names}: same images"] = [near, _of_repetition(audited, check)]
+    for check in audited["across_border"]:
+        if check["verdict"] == "warning":
+            what = f"{check['source']}: training like test images"
+            found[what] = [str(check["near_duplicates"]), _DROP]
+    return found
+
+
+def findings_table(found: Mapping[str, Sequence[str]]) -> str:
+    """Table of `findings`: AUROC of a trait alone, or a number of images; empty without any."""
+    if not found:
+        return ""
+    rows = [["audit", "AUROC, n", "remedy"]]
+    rows += [[what, *cells] for what, cells in found.items()]
+    return aligned(rows, "lrl")
 
 
 def quality_table(source: Mapping[str, Any]) -> str:
@@ -124,11 +268,12 @@ def quality_table(source: Mapping[str, Any]) -> str:
         (f"AUROC of a logistic model on {what} (0.5: no shortcut)", auroc, None)
         for what, auroc in (quality["shortcuts"] or {}).items()
     ]
-    lines = [f"{'measure':<66}{'generated':>10}{'real':>8}"]
+    lines = [["measure", "generated", "real"]]
     for name, *values in rows:
-        generated, real = ("-" if value is None else f"{value:.3f}" for value in values)
-        lines.append(f"{name:<66}{generated:>10}{real:>8}")
-    for key, reason in quality.items():
-        if key.endswith("_reason"):
-            lines.append(f"not measured: {key.removesuffix('_reason')} ({reason})")
-    return "\n".join(lines)
+        lines.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
+    reasons = [
+        wrapped(f"not measured: {key.removesuffix('_reason')} ({reason})")
+        for key, reason in quality.items()
+        if key.endswith("_reason")
+    ]
+    return "\n".join([aligned(lines, "lrr"), *reasons])

@@ -1,13 +1,15 @@
 """Callbacks for progress and images during training."""
 
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -23,26 +25,30 @@ def _data(trainer: pl.Trainer) -> FaceData:
     return cast(FaceData, trainer.datamodule)  # type: ignore[attr-defined]
 
 
-SHOWN_METRICS = (
-    "val/accuracy",
-    "val/auroc",
-    "val/loss",
-    "train/critic_loss",
-    "train/generator_loss",
-)
-"""Metrics logged in the line after each epoch, if a run has them."""
+SHOWN_METRICS = {
+    "train/loss": "#.3g",
+    "val/loss": "#.3g",
+    "val/auroc": ".3f",
+    "train/critic_loss": "#.3g",
+    "train/generator_loss": "#.3g",
+}
+"""Metrics in the line of an epoch, if a run has them, and their formats."""
 
 
 class ProgressOfImages(pl.Callback):
-    """Progress of training in images, and a line for each epoch."""
+    """Progress of training in images, and a line for each epoch, which marks the best so far."""
 
     _progress: Progress
+    _epoch = ""
+    _best: Tensor | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin an epoch."""
+        """Log the epoch before, and begin an epoch."""
+        self._line(trainer)
+        self._epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        self._best = _best_score(trainer)
         images = int(trainer.num_training_batches) * _data(trainer).batch_size
-        label = f"fit, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        self._progress = Progress(label, images, shown=trainer.is_global_zero)
+        self._progress = Progress(f"fit, {self._epoch}", images, shown=trainer.is_global_zero)
 
     def on_train_batch_end(
         self,
@@ -57,13 +63,21 @@ class ProgressOfImages(pl.Callback):
         if batch_idx + 1 == trainer.num_training_batches:
             self._progress.close()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of the epoch."""
-        epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the last epoch."""
+        self._line(trainer)
+
+    def _line(self, trainer: pl.Trainer) -> None:
+        # Later than at the epoch's end, when its losses and checkpoint are not known to callbacks.
+        if not self._epoch:
+            return
         metrics = trainer.callback_metrics
-        # Metrics that are computed at the end of the epoch are not available yet.
-        said = [f"{name} {metrics[name]:.4f}" for name in SHOWN_METRICS if name in metrics]
-        log.info("%s: %s", epoch, ", ".join(said) or "done")
+        said = [f"{name} {metrics[name]:{form}}" for name, form in SHOWN_METRICS.items()
+                if name in metrics]  # fmt: skip
+        if _best_score(trainer) != self._best:
+            said.append("best so far")
+        log.info("%s: %s", self._epoch, ", ".join(said) or "done")
+        self._epoch = ""
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -71,6 +85,12 @@ class ProgressOfImages(pl.Callback):
         """Close the progress bar, so that messages are not printed into it."""
         if hasattr(self, "_progress"):
             self._progress.close()
+
+
+def _best_score(trainer: pl.Trainer) -> Tensor | None:
+    """The best value so far of the metric that chooses the epoch."""
+    callbacks = cast(list[ModelCheckpoint], trainer.checkpoint_callbacks)
+    return next((one.best_model_score for one in callbacks if one.monitor is not None), None)
 
 
 class ResultWithdrawn(pl.Callback):
@@ -89,13 +109,29 @@ class ResultWithdrawn(pl.Callback):
             (self._folder / RESULT).unlink(missing_ok=True)
 
 
+class Shown(NamedTuple):
+    """Some images of a training batch.
+
+    Attributes:
+        before: ``(k, 3, H, W)`` grey levels in [0, 255].
+        after: the same images, preprocessed.
+        labels: ``(k,)``, 1 for real and 0 for generated.
+        strengths: ``(k,)`` strengths drawn for them, by name.
+    """
+
+    before: Tensor
+    after: Tensor
+    labels: Tensor
+    strengths: Mapping[str, Tensor]
+
+
 class PreprocessGrid(pl.Callback):
     """Training images before and after their preprocess, in TensorBoard, once at the start.
 
-    Shows the first images of the first batches, with the strengths drawn for them.
+    Shows the first images of each class of the first batches, with the strengths drawn for them.
     """
 
-    batches, images_of_each = 4, 4
+    batches, images_of_a_class = 3, 2
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the grid."""
@@ -107,31 +143,43 @@ class PreprocessGrid(pl.Callback):
             batch = data.transfer_batch_to_device(batch, pl_module.device, 0)
             batch = data.cropped(batch)
             after = data.preprocess(batch)
-            few = slice(self.images_of_each)
-            strengths = {name: values[few] for name, values in after.strengths.items()}
-            shown.append((batch.images[few].cpu(), after.images[few].cpu(), strengths))
+            few = torch.cat(
+                [(batch.labels == of).nonzero()[: self.images_of_a_class, 0] for of in (1, 0)]
+            )
+            strengths = {name: values[few.cpu()] for name, values in after.strengths.items()}
+            images = (batch.images[few].cpu(), after.images[few].cpu(), batch.labels[few].cpu())
+            shown.append(Shown(*images, strengths))
         logger = cast(TensorBoardLogger, trainer.logger)
         logger.experiment.add_figure("preprocess", before_and_after(shown), 0)
 
 
-def before_and_after(batches: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]]) -> Figure:
-    """Images of some batches, each above its preprocessed copy.
+CAPTION_POINTS = 20
+"""Readable where TensorBoard shows the figure at a third of its size."""
+
+
+def before_and_after(batches: Sequence[Shown]) -> Figure:
+    """Images of some batches, each above its preprocessed copy; real and generated are marked.
 
     Args:
-        batches: for each batch, ``(k, 3, H, W)`` grey levels in [0, 255] before and after, and the
-            ``(k,)`` strengths drawn, by name.
+        batches: images of each batch.
     """
-    figure = Figure(figsize=(8, 4.4 * len(batches)), layout="constrained")
+    figure = Figure(figsize=(10, 6 * len(batches)), layout="constrained")
     panels = figure.subplots(len(batches), 1, squeeze=False)[:, 0]
-    for number, (axis, (before, after, strengths)) in enumerate(zip(panels, batches, strict=True)):
+    for number, (axis, shown) in enumerate(zip(panels, batches, strict=True)):
         # One panel per batch, because dozens of panels take seconds to draw.
-        rows = [torch.cat(list(images), dim=2) for images in (before, after)]
+        rows = [torch.cat(list(images), dim=2) for images in (shown.before, shown.after)]
         axis.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).round().byte().numpy())
-        axis.set_axis_off()
+        height, width = shown.before.shape[-2:]
+        classes = ["real" if label else "generated" for label in shown.labels.tolist()]
+        axis.set_xticks([width * (place + 0.5) for place in range(len(classes))], classes)
+        axis.set_yticks([height / 2, height * 1.5], ["before", "after"], rotation=90, va="center")
+        axis.tick_params(length=0, labelsize=CAPTION_POINTS, labeltop=True, labelbottom=False)
+        axis.spines[:].set_visible(False)
         drawn = [
             f"{name.replace('_', ' ')} "
             + ", ".join(dict.fromkeys(f"{value:.3g}" for value in values.tolist()))
-            for name, values in strengths.items()
+            for name, values in shown.strengths.items()
         ]
-        axis.set_title(f"batch {number}: {'; '.join(drawn) or 'unchanged'}", fontsize=9)
+        caption = f"batch {number + 1}: {'; '.join(drawn) or 'unchanged'}"
+        axis.set_title(textwrap.fill(caption, 48), fontsize=CAPTION_POINTS, loc="left")
     return figure
