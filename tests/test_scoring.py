@@ -354,7 +354,7 @@ class TestMatched:
         monkeypatch.setattr(predictor.scorer, "score_rows", score_rows)
         picture = photos(1, SIZE)[0]
         predictor.predict(picture)
-        ((itself, compressed, _),) = scored
+        ((itself, compressed, rescaled),) = scored
 
         def saved(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
             Image.fromarray(image).save(tmp_path / "x.jpg", quality=quality)
@@ -362,6 +362,9 @@ class TestMatched:
 
         np.testing.assert_array_equal(itself, saved(picture, 75))
         np.testing.assert_array_equal(compressed, saved(saved(picture, 90), 75))
+        inner = (0.5, 0.5, SIZE - 0.5, SIZE - 0.5)
+        zoom = Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BICUBIC, inner)
+        np.testing.assert_array_equal(rescaled, saved(np.asarray(zoom), 75))
 
 
 def test_evidence_may_be_sought_while_other_threads_score(detector_file: Path) -> None:

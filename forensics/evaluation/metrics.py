@@ -78,7 +78,7 @@ class _Ranked:
     """
 
     def __init__(self, logits: Floats, labels: NDArray[np.bool_]) -> None:
-        order = np.argsort(logits, kind="stable")
+        order = np.argsort(logits)
         self.logits, self.labels = logits[order], labels[order]
         self._starts = np.flatnonzero(np.r_[True, np.diff(self.logits) > 0])
 
