@@ -283,12 +283,18 @@ def add_predict(commands: Commands) -> None:
         help="where to score; ray: on the machines of a Ray cluster, also from and to URIs such as "
         "s3://BUCKET/FOLDER and from parquet with images, into a folder of parquet (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--all-checks", action="store_true",
+        help="score the mildly changed copies of every image, needed or not",
+    )  # fmt: skip
     parser.set_defaults(run=run_predict)
 
 
 def run_predict(given: argparse.Namespace) -> None:
     """Score files into a table; fails only if none of them could be read."""
     detector = _load_detector(given)
+    if given.all_checks:
+        detector.check_all()
     gathered = gather(given.paths, given.list)
     missing = [
         name

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from forensics.errors import UserError
 from forensics.files import atomic
 
-FORMAT = 3
+FORMAT = 4
 
 Content = dict[str, Any]
 Upgrade = Callable[[Content, dict[str, Tensor]], tuple[Content, dict[str, Tensor]]]

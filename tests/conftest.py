@@ -190,6 +190,7 @@ def detector_card(**changes: Any) -> DetectorCard:  # noqa: ANN401
         "temperature": 2.0,
         "real_mean": 0.0,
         "real_std": 1.0,
+        "largest_changes": None,
     }
     provenance = {
         "real": ["real"],

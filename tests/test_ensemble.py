@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SIZE, write_detector
+from conftest import SIZE, detector_card, write_detector
 from torch import Tensor
 
 from forensics import cli
@@ -17,6 +17,7 @@ from forensics.detectors import Detector
 from forensics.detectors.ensemble import EnsembleSettings, Rule
 from forensics.detectors.trained import load_detector
 from forensics.errors import UserError
+from forensics.model_files import save_model
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -142,6 +143,22 @@ class TestRun:
         faces = str(tmp_path / "faces" / "seen")
         assert cli.main(["predict", "outputs/x", faces, "-o", "scores.csv"]) == 0
         assert cli.main(["export", "outputs/x", "--format", "safetensors"]) == 0
+
+    def test_file_of_format_3_gets_what_its_members_cards_lack(
+        self, members: list[str], tmp_path: Path
+    ) -> None:
+        built = build(members)
+        card = detector_card().to_file()
+        card["network"] |= {
+            "name": "ensemble", "settings": built.file_settings() | {"rule": "mean"}
+        }  # fmt: skip
+        for one in (card, *card["network"]["settings"]["members"]):
+            del one["calibration"]["largest_changes"]
+        path = tmp_path / "old.safetensors"
+        save_model(path, built, card | {"format": 3})
+        detector, read, _ = load_detector(path)
+        assert read.calibration.largest_changes is None
+        assert torch.equal(detector(noise(3)), built(noise(3)))
 
     def test_sources_of_the_members_are_seen(
         self,

@@ -63,6 +63,7 @@ class TestCard:
             {"offset": None, "temperature": None},
             {"offset": -1.5, "toy": True, "git_commit": "abc", "match": "jpeg"},
             {"trained_on": [], "version": None},
+            {"largest_changes": {"jpeg": 0.5, "rescale": 0.0}},
         ],
     )
     def test_card_comes_back_from_its_file(self, changes: dict[str, Any]) -> None:
@@ -135,10 +136,12 @@ class TestFormats:
         assert card.guard.limit == old.pop("spectrum_limit")
         for section in (card.input, card.calibration, card.provenance):
             for name, value in dataclasses.asdict(section).items():
-                added = ("offset", "seed", "view", "crop_size", "real_mean", "real_std")
+                added = ("offset", "seed", "view", "crop_size", "real_mean", "real_std",
+                         "largest_changes")  # fmt: skip
                 assert name in added or old.pop(name) == value
         assert card.calibration.offset == 0
         assert card.calibration.real_mean is card.calibration.real_std is None
+        assert card.calibration.largest_changes is None
         assert card.provenance.seed is None
         assert card.plugin is None
         assert not old
@@ -176,7 +179,7 @@ class TestFormats:
             load_model(FORMAT_1, DETECTORS, {}, pretrained=False)
         assert raised.value.key == str(FORMAT_1)
 
-    @pytest.mark.parametrize("format_", [0, 4, 99, "2", None, [2], {"a": 1}])
+    @pytest.mark.parametrize("format_", [0, FORMAT + 1, 99, "2", None, [2], {"a": 1}])
     def test_unknown_format_is_refused(self, tmp_path: Path, format_: object) -> None:
         path = tmp_path / "detector.safetensors"
         network = TINY.build(8, pretrained=False)

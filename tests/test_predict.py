@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import NETWORK, SIZE, detector_card, write_images
+from conftest import NETWORK, SIZE, detector_card, write_detector, write_images
 from PIL import Image
 
 from forensics.cli import main
@@ -35,7 +35,8 @@ from forensics.scoring import predict as module
 from forensics.scoring.predictor import Scored
 
 COLUMNS = [
-    "path", "probability_real", "logit", "verdict", "reason", "width", "height", "format", "error"
+    "path", "probability_real", "logit", "verdict", "reason", "width", "height", "format", "error",
+    "copies",
 ]  # fmt: skip
 
 
@@ -70,6 +71,15 @@ class TestInputs:
             assert np.float32(row["logit"]) == one.logit
             assert row["verdict"] == one.verdict
             assert (row["width"], row["height"], row["format"]) == ("16", "16", "PNG")
+
+    def test_copies_are_scored_where_needed_or_asked_for(
+        self, images: list[Path], tmp_path: Path
+    ) -> None:
+        still = {"jpeg": 0.0, "rescale": 0.0}
+        detector = str(write_detector(tmp_path / "a.safetensors", 0, largest_changes=still))
+        for given, expected in (([], ""), (["--all-checks"], "jpeg rescale")):
+            assert main(["predict", detector, "photos", "-o", "a.csv", "--overwrite", *given]) == 0
+            assert {row["copies"] for row in table("a.csv")} == {expected}
 
     def test_odd_names_are_scored_and_come_back(
         self, images: list[Path], detector_file: Path
@@ -289,6 +299,13 @@ class TestResume:
             "begun with other files, another detector or another --explain"
             in capsys.readouterr().err
         )
+
+    def test_run_with_other_checks_does_not_go_on(
+        self, stopped: list[str], detector_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_detector(detector_file, 0, largest_changes={"jpeg": 0.0, "rescale": 0.0})
+        assert main([*stopped, "--resume"]) == 1
+        assert "--all-checks" in capsys.readouterr().err
 
     def test_resume_with_nothing_to_go_on_with_begins(
         self, images: list[Path], detector_file: Path

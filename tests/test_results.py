@@ -19,7 +19,12 @@ from forensics.data.settings import DatasetSettings
 from forensics.detectors import Detector
 from forensics.errors import UserError
 from forensics.evaluation.calibration import fit_platt
-from forensics.evaluation.results import calibrate, score_part, score_perturbed
+from forensics.evaluation.results import (
+    calibrate,
+    largest_changes,
+    score_part,
+    score_perturbed,
+)
 from forensics.images.geometry import Match, ResizeFilter
 from forensics.preprocess.handling import Untouched
 from forensics.scoring.scorer import Scorer
@@ -80,6 +85,30 @@ def test_perturbed_images_are_matched_again_before_they_are_scored(
             Image.fromarray(pixels).save(tmp_path / "again.jpg", quality=75)
             expected = np.asarray(Image.open(tmp_path / "again.jpg"))[..., 0].mean()
             assert score == pytest.approx(expected, abs=1e-3)
+
+
+def test_largest_changes_are_the_files_own_recompressed_and_rescaled(
+    faces: Callable[..., DatasetSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = FaceData(faces(), Untouched(), 8, 0, tmp_path / "cache")
+    data.setup()
+    scorer, part = Scorer(MeanRed(), Precision.fp32), data.split.test
+    scores = score_part(scorer, data.sources, part, "test")
+    assert largest_changes(scorer, data.sources, part, scores, Match.none) is None  # too few
+    monkeypatch.setattr("forensics.evaluation.results.IMAGES_FOR_CHANGES", len(part))
+    found = largest_changes(scorer, data.sources, part, scores, Match.none)
+    differences: dict[str, list[float]] = {"jpeg": [], "rescale": []}
+    for path in files(data):
+        with Image.open(path) as image:
+            image.save(tmp_path / "again.jpg", quality=90)
+            box = (0.5, 0.5, SIZE - 0.5, SIZE - 0.5)
+            rescaled = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box)
+            red = np.asarray(image)[..., 0].mean()
+        for name, changed in (("jpeg", Image.open(tmp_path / "again.jpg")), ("rescale", rescaled)):
+            differences[name].append(abs(np.asarray(changed)[..., 0].mean() - red))
+    expected = {name: max(values) for name, values in differences.items()}
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert largest_changes(scorer, data.sources, part, scores, Match.jpeg) is None
 
 
 def test_images_without_a_number_are_named(data: FaceData) -> None:

@@ -24,6 +24,7 @@ from forensics.detectors.base import to_unit_range
 from forensics.detectors.card import SpectrumGuard
 from forensics.errors import UserError
 from forensics.images.decode import POLICY_VERSION
+from forensics.images.perturbations import MILD_CHANGES
 from forensics.model_files import save_model
 from forensics.scoring import Predictor, Verdict
 from forensics.scoring.scorer import Scorer
@@ -302,6 +303,9 @@ class TestScorer:
         np.testing.assert_array_equal(scorer.score_rows(rows[order]), scores[order])
         alone = [scorer.score_rows(row[None])[0] for row in rows]
         np.testing.assert_array_equal(alone, scores)
+        small = scorer.score_rows(rows, 8)
+        np.testing.assert_array_equal(scorer.score_rows(rows[order], 8), small[order])
+        assert small == pytest.approx(scores, abs=1e-2)
         streamed = scorer.scores(len(rows), lambda number: rows[number], label="score")
         np.testing.assert_array_equal(streamed, scores)
 
@@ -323,6 +327,64 @@ class TestScorer:
         scorer = Scorer(MeanRed(), Precision.fp32)
         assert scorer.score_rows(noise()[None][:0]).shape == (0,)
         assert scorer.scores(0, lambda number: noise(number), label="score").shape == (0,)
+
+
+class TestCopies:
+    """Mildly changed copies are made where they could change a verdict."""
+
+    def predictor(self, **changes: Any) -> Predictor:  # noqa: ANN401
+        torch.manual_seed(0)
+        network = NETWORK.build(SIZE, pretrained=False).eval()
+        return Predictor(network, detector_card(guard=None, **changes), "")
+
+    @pytest.mark.slow
+    def test_verdicts_of_a_thousand_images_are_those_with_all_copies(self) -> None:
+        images = photos(1400, SIZE)
+        validation, new = images[:400], images[400:]
+        scorer = self.predictor().scorer
+        scores = scorer.score_rows(validation)
+        largest = {
+            name: float(
+                np.abs(scorer.score_rows(np.stack(list(map(change, validation)))) - scores).max()
+            )
+            for name, change in MILD_CHANGES.items()
+        }
+        low, high = np.quantile(scores, [0.02, 0.06]).tolist()
+        predictor = self.predictor(
+            thresholds={"source_0.05": high, "source_0.01": low}, largest_changes=largest
+        )
+        few = predictor.predict(list(new))
+        predictor.check_all()
+        every = predictor.predict(list(new))
+        assert {one.copies for one in every} == {"jpeg rescale"}
+        assert [one._replace(copies="jpeg rescale") for one in few] == every
+        assert len({one.verdict for one in every}) == 3
+        assert sum("verdict changes" in one.reason for one in every) > 5
+        assert sum(one.copies == "" for one in few) > 500
+
+    def test_distance_to_the_nearest_threshold_decides_for_each_change(self) -> None:
+        thresholds = {"source_0.05": 0.5, "source_0.01": -0.5}
+        largest = {"jpeg": 0.05, "rescale": 0.1}
+        predictor = Predictor(
+            MeanRed(),
+            detector_card(guard=None, thresholds=thresholds, largest_changes=largest), "",
+        )  # fmt: skip
+        expected = {
+            0.71: "", 0.69: "rescale", 0.61: "rescale", 0.59: "jpeg rescale", 0.5: "jpeg rescale",
+            0.35: "rescale", 0.0: "", -0.41: "jpeg rescale", -0.69: "rescale", -0.71: "",
+        }  # fmt: skip
+        greys = [round(127.5 * (score + 1)) for score in expected]
+        images = [np.full((SIZE, SIZE, 3), grey, np.uint8) for grey in greys]
+        got = predictor.predict(images)
+        assert [one.copies for one in got] == list(expected.values())
+
+    @pytest.mark.parametrize("largest", [None, {"jpeg": 0.0}])
+    def test_what_the_file_does_not_tell_is_checked(self, largest: dict[str, float] | None) -> None:
+        (one,) = self.predictor(largest_changes=largest).predict(noise())
+        assert one.copies == ("jpeg rescale" if largest is None else "rescale")
+
+    def test_an_unread_image_has_no_copies(self, predictor: Predictor) -> None:
+        assert predictor.predict(b"no image")[0].copies is None
 
 
 class TestMatched:
@@ -347,14 +409,16 @@ class TestMatched:
         predictor = Predictor(MeanRed(), detector_card(match="jpeg"), "")
         scored: list[NDArray[np.uint8]] = []
 
-        def score_rows(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def score_rows(
+            rows: NDArray[np.uint8], batch_size: int | None = None
+        ) -> NDArray[np.float32]:
             scored.append(rows)
             return np.zeros(len(rows), np.float32)
 
         monkeypatch.setattr(predictor.scorer, "score_rows", score_rows)
         picture = photos(1, SIZE)[0]
         predictor.predict(picture)
-        ((itself, compressed, rescaled),) = scored
+        (itself,), (compressed, rescaled) = scored
 
         def saved(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
             Image.fromarray(image).save(tmp_path / "x.jpg", quality=quality)
@@ -524,6 +588,9 @@ class TestLoad:
             ("calibration.temperature", None, "temperature"),
             ("calibration.offset", None, "offset"),
             ("calibration.offset", float("inf"), "offset is inf"),
+            ("calibration.largest_changes", {"jpeg": -0.1}, "jpeg is -0.1"),
+            ("calibration.largest_changes", {"jpeg": float("nan")}, "jpeg is nan"),
+            ("calibration.largest_changes", [0.1], ""),
             ("guard.spectra", {}, "spectra"),
             ("guard.spectra", {"real": {"mean": [1.0], "std": [1.0]}}, "real"),
             ("guard.spectra", {"real": {"mean": "x", "std": []}}, ""),

@@ -106,7 +106,7 @@ def write_detector(path: Path, channels: list[int], photographs: Sequence[Path])
         plain(settings),
         None,
         Input(SIZE, "lanczos", "none", POLICY_VERSION, "auto", "resize", None),
-        Calibration({"source_0.05": 0.0, "source_0.01": -0.1}, 0.0, 1.0, None, None),
+        Calibration({"source_0.05": 0.0, "source_0.01": -0.1}, 0.0, 1.0, None, None, None),
         SpectrumGuard(spectra, 2.0),
         Provenance(["real"], ["generated"], "none", True, 0, None, None),
     )

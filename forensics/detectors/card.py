@@ -68,6 +68,9 @@ class Calibration:
         temperature: above 0; None if ``offset`` is None.
         real_mean: mean score of the validation real images; None in older files.
         real_std: standard deviation of these scores; None in older files.
+        largest_changes: largest absolute change of a validation image's score by each of
+            `forensics.images.perturbations.MILD_CHANGES`; None in older files, and where
+            `forensics.evaluation.results.largest_changes` cannot measure it.
     """
 
     thresholds: dict[str, float]
@@ -75,6 +78,7 @@ class Calibration:
     temperature: float | None
     real_mean: float | None
     real_std: float | None
+    largest_changes: dict[str, float] | None
 
     def probability_real(self, score: float) -> float | None:
         """The probability of real for a score; None if there is no calibration."""
@@ -104,6 +108,9 @@ class Calibration:
         for name in ("real_mean", "real_std"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise ValueError(f"{name} is {getattr(self, name)}")
+        for name, change in (self.largest_changes or {}).items():
+            if not 0 <= change < math.inf:
+                raise ValueError(f"largest change by {name} is {change}")
 
 
 @dataclass
@@ -307,7 +314,23 @@ def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
     return content | {"format": 3} | changed, tensors
 
 
-UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}
+def _from_3(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """Upgrade format 3, which did not record how far mild changes move a score."""
+
+    def upgraded(card: Content) -> Content:
+        settings = dict(card["network"]["settings"])
+        if isinstance(settings.get("members"), list):
+            settings["members"] = [upgraded(member) for member in settings["members"]]
+        network = card["network"] | {"settings": settings}
+        return card | {
+            "network": network,
+            "calibration": card["calibration"] | {"largest_changes": None},
+        }
+
+    return upgraded(content) | {"format": 4}, tensors
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2, 3: _from_3}
 """Functions that upgrade a detector file to the next format, by the file's format.
 
 An ensemble's file has the cards of its members, from format 3 on, in its settings: whatever changes

@@ -22,7 +22,7 @@ from forensics.evaluation.calibration import (
 from forensics.evaluation.intervals import auroc_interval
 from forensics.evaluation.metrics import at_threshold, ranking, ranking_values, undefined
 from forensics.images.geometry import Match, ResizeFilter
-from forensics.images.perturbations import chosen, perturb
+from forensics.images.perturbations import MILD_CHANGES, MildChange, chosen, perturb
 from forensics.images.spectra import nearest, profiles
 from forensics.scoring.scorer import Scorer
 
@@ -30,6 +30,9 @@ PROFILED_IMAGES = 1000
 """Maximum number of images of a source: with more, mean and standard deviation hardly change."""
 UNLIKE_SHARE = 0.01
 """Share of the validation images whose spectra count as unlike those of the training images."""
+
+IMAGES_FOR_CHANGES = 100
+"""Number of validation images from which on their largest changes say anything about others."""
 
 Change = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 """Maps an image, ``(S, S, 3)``, and its row in its source to an image."""
@@ -130,6 +133,41 @@ def score_perturbed(
     }
 
 
+def largest_changes(
+    scorer: Scorer,
+    sources: Sequence[Source],
+    part: Part,
+    scores: NDArray[np.floating],
+    match: Match,
+) -> dict[str, float] | None:
+    """The largest absolute change of a score by each of `MILD_CHANGES`.
+
+    Args:
+        scorer: the detector.
+        sources: the sources of ``part``.
+        part: the validation images.
+        scores: their scores, in the order of ``part``.
+        match: the processing of all images.
+
+    Returns:
+        The largest changes by name. None for fewer images than `IMAGES_FOR_CHANGES`, and if images
+        are matched, since the changes of an image that is scored come before matching.
+    """
+    if len(part) < IMAGES_FOR_CHANGES or match is not Match.none:
+        return None
+    largest = {}
+    for name, change in MILD_CHANGES.items():
+
+        def changed(
+            image: NDArray[np.uint8], row: int, change: MildChange = change
+        ) -> NDArray[np.uint8]:
+            return change(image)
+
+        of_changed = score_part(scorer, sources, part, f"validation, {name}", changed)
+        largest[name] = float(np.abs(of_changed - scores).max())
+    return largest
+
+
 def perturbed_columns(
     sources: Sequence[Source], real: Collection[str], part: Part,
     scores: Mapping[tuple[str, float], NDArray[np.floating]],
@@ -199,13 +237,13 @@ def calibrate(
     }
     mean, std = float(real_scores.mean(dtype=float)), float(real_scores.std(dtype=float))
     if not len(generated_scores):
-        return Calibration(thresholds, None, None, mean, std)
+        return Calibration(thresholds, None, None, mean, std, None)
     offset, temperature = (
         (0.0, fit_temperature(real_scores, generated_scores))
         if centred
         else fit_platt(real_scores, generated_scores)
     )
-    return Calibration({"0.5": offset} | thresholds, offset, temperature, mean, std)
+    return Calibration({"0.5": offset} | thresholds, offset, temperature, mean, std, None)
 
 
 def against_chance(

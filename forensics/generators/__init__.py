@@ -46,5 +46,10 @@ def _from_2(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict
     return content | {"format": 3}, tensors
 
 
-UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2}
+def _from_3(content: Content, tensors: dict[str, Tensor]) -> tuple[Content, dict[str, Tensor]]:
+    """Upgrade format 3: only files of detectors changed."""
+    return content | {"format": 4}, tensors
+
+
+UPGRADES: dict[int, Upgrade] = {1: _from_1, 2: _from_2, 3: _from_3}
 """Functions that upgrade a generator file to the next format, by the file's format."""

@@ -17,6 +17,7 @@ from forensics.images.geometry import Match, ResizeFilter, matched, recompressed
 from forensics.preprocess.degradations import gaussian_blur
 
 Pixels = NDArray[np.uint8]
+MildChange = Callable[[Pixels], Pixels]
 
 
 class Perturbation(NamedTuple):
@@ -66,6 +67,14 @@ def zoomed(image: Pixels, pixels: float) -> Pixels:
     box = (pixels, pixels, size - pixels, size - pixels)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box))
 
+
+MILD_JPEG_QUALITY = 90
+MILD_ZOOM_PIXELS = 0.5
+MILD_CHANGES: dict[str, MildChange] = {
+    "jpeg": lambda image: recompressed(image, MILD_JPEG_QUALITY),
+    "rescale": lambda image: zoomed(image, MILD_ZOOM_PIXELS),
+}
+"""Changes to ``(S, S, 3)`` images, by name, that should change no verdict."""
 
 PERTURBATIONS = {
     "jpeg": Perturbation(

@@ -1,6 +1,7 @@
 """Power spectra of images, in which upsampling leaves traces."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ def log_power(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     Returns:
         ``(n, S, S)``, frequency 0 in the middle.
     """
-    grey = images.mean(axis=3)
+    # The mean over three channels, ten times as fast as along an axis of three.
+    grey = (images[..., 0].astype(float) + images[..., 1] + images[..., 2]) / 3
     grey -= grey.mean(axis=(1, 2), keepdims=True)
     window = np.hanning(grey.shape[1])
     spectrum = np.fft.fft2(grey * window[:, None] * window[None, :])
@@ -43,14 +45,20 @@ def radial_profile(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
         the mean at each.
     """
     size = len(power)
-    frequency = np.fft.fftshift(np.fft.fftfreq(size))
-    radius = np.rint(np.hypot(frequency[:, None], frequency[None, :]) * size).astype(int)
-    within = radius <= size // 2
-    counts = np.bincount(radius[within])
+    within, radius, counts = _rings(size)
     return (
         np.arange(len(counts)) / size,
-        np.bincount(radius[within], weights=power[within]) / counts,
+        np.bincount(radius, weights=power.ravel()[within]) / counts,
     )
+
+
+@lru_cache(maxsize=4)
+def _rings(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Flat positions of the frequencies up to 0.5, the ring of each, and the rings' sizes."""
+    frequency = np.fft.fftshift(np.fft.fftfreq(size))
+    radius = np.rint(np.hypot(frequency[:, None], frequency[None, :]) * size).astype(int).ravel()
+    within = np.flatnonzero(radius <= size // 2)
+    return within, radius[within], np.bincount(radius[within])
 
 
 def profiles(images: NDArray[np.uint8]) -> NDArray[np.float64]:

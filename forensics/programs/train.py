@@ -26,6 +26,7 @@ from forensics.evaluation.results import (
     against_chance,
     by_source,
     calibrate,
+    largest_changes,
     measure,
     perturbed_columns,
     rates,
@@ -105,7 +106,12 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
 
     is_real = split.validation.source < len(dataset.all_real)
     reals, generated = validation[is_real], validation[~is_real]
-    calibration = calibrate(reals, generated, centred=task.detector.is_probabilistic)
+    calibration = dataclasses.replace(
+        calibrate(reals, generated, centred=task.detector.is_probabilistic),
+        largest_changes=largest_changes(
+            scorer, data.sources, split.validation, validation, dataset.match
+        ),
+    )
     earlier = [card.provenance for card in task.detector.made_from]
     seen = {*dataset.real, *dataset.train_on}.union(*((*p.real, *p.trained_on) for p in earlier))
 

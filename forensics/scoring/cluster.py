@@ -413,7 +413,11 @@ def _begin(
     digest = hashlib.sha256()
     for partition in all_:
         digest.update(repr(partition).encode("utf-8", "backslashreplace"))
-    begun = {"detector": predictor.sha256, "partitions": digest.hexdigest()}
+    begun = {
+        "detector": predictor.sha256,
+        "partitions": digest.hexdigest(),
+        "all_checks": predictor.card.calibration.largest_changes is None,
+    }
     said, record = as_text(output), f"{folder}/{_RECORD}"
     state = system.get_file_info(folder).type
     if state is fs.FileType.File or folder.endswith((".csv", ".jsonl")):
@@ -433,8 +437,8 @@ def _begin(
             former = json.loads(file.read())
         if former != begun:
             raise UserError(
-                f"{said} was begun with other images or another detector: name the same, or start "
-                "again with --overwrite instead of --resume.",
+                f"{said} was begun with other images, another detector or another --all-checks: "
+                "name the same, or start again with --overwrite instead of --resume.",
                 key="--output",
             )
         return

@@ -51,6 +51,7 @@ _FIELDS: list["pa.Field[Any]"] = [
     pa.field("height", pa.int32()),
     pa.field("format", pa.string()),
     pa.field("error", pa.string()),
+    pa.field("copies", pa.string()),
 ]
 SCHEMA = pa.schema(_FIELDS)
 _RECORD = "begun.json"
@@ -328,6 +329,7 @@ def _begin(
         "detector": detector.sha256,
         "paths": digest,
         "explain": None if explain is None else as_text(str(explain.resolve())),
+        "all_checks": detector.card.calibration.largest_changes is None,
     }
     record = Record(parts / _RECORD)
     former, _ = record.read()
@@ -349,7 +351,8 @@ def _begin(
     if former != begun:
         raise UserError(
             f"{as_text(str(parts))} was begun with other files, another detector or another "
-            "--explain: name the same, or start again with --overwrite instead of --resume."
+            "--explain or --all-checks: name the same, or start again with --overwrite instead "
+            "of --resume."
         )
     remove_unfinished(parts)
     if explain is not None:

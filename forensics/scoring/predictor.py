@@ -4,8 +4,9 @@ The detector file has everything that scoring needs, so that images are processe
 """
 
 import copy
+import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
@@ -29,17 +30,21 @@ from forensics.images.geometry import (
     ResizeFilter,
     View,
     matched,
-    recompressed,
     to_square,
 )
-from forensics.images.perturbations import zoomed
+from forensics.images.perturbations import MILD_CHANGES, MILD_JPEG_QUALITY
 from forensics.images.spectra import nearest, profiles
 from forensics.scoring.explanation import grad_cam
 from forensics.scoring.images import ImageLike, read_image
 from forensics.scoring.scorer import Scorer
 
-MILD_JPEG_QUALITY = 90
-MILD_ZOOM_PIXELS = 0.5
+CHANGE_MARGIN = 2.0
+"""Multiple of the largest change of a validation image's score that is still expected of others."""
+
+_CHANGES_REASON = {
+    "jpeg": f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}",
+    "rescale": "verdict changes when rescaled by half a pixel",
+}
 
 
 class Verdict(StrEnum):
@@ -63,6 +68,9 @@ class Prediction(NamedTuple):
         height: height of the upright image in pixels.
         format: JPEG, PNG or WEBP; "" for an image given as pixels.
         error: reason why it could not be read, or "".
+        copies: mildly changed copies that were scored, separated by spaces: ``jpeg`` and
+            ``rescale``, or "" if the score is so far from the thresholds that neither could change
+            the verdict.
     """
 
     probability_real: float | None
@@ -73,6 +81,7 @@ class Prediction(NamedTuple):
     height: int | None
     format: str
     error: str
+    copies: str | None = None
 
 
 class Scored(NamedTuple):
@@ -88,9 +97,10 @@ class Scored(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """An image prepared for the detector, with its mildly changed copies, or an error."""
+    """An image prepared for the detector, before and after matching, or an error."""
 
-    rows: NDArray[np.uint8] | None
+    square: NDArray[np.uint8] | None
+    row: NDArray[np.uint8] | None
     unlike: bool
     width: int | None
     height: int | None
@@ -124,6 +134,11 @@ class Predictor:
             UserError: if the file is missing, damaged, not a detector file or of another version.
         """
         return cls(*load_detector(Path(path)))
+
+    def check_all(self) -> None:
+        """Score both mildly changed copies of every image from here on, needed or not."""
+        calibration = dataclasses.replace(self.card.calibration, largest_changes=None)
+        self.card = dataclasses.replace(self.card, calibration=calibration)
 
     def predict(self, images: ImageLike | Iterable[ImageLike] | Tensor) -> list[Prediction]:
         """Score some images.
@@ -205,64 +220,108 @@ class Predictor:
                 f"{width}x{height} pixels, the detector needs {input_.side} native pixels per side"
             )
         square = to_square(image, input_.side, filter_, view)
-        changed = recompressed(square, MILD_JPEG_QUALITY), zoomed(square, MILD_ZOOM_PIXELS)
-        rows = np.stack([matched(copy_, match, filter_) for copy_ in (square, *changed)])
+        row = matched(square, match, filter_)
         damage = flag if flag.startswith(DAMAGED) else ""
-        return _Prepared(rows, self._is_unlike(rows[:1]), *image.size, format_, damage, "")
+        return _Prepared(square, row, self._is_unlike(row), *image.size, format_, damage, "")
 
     def _is_unlike(self, row: NDArray[np.uint8]) -> bool:
         """Whether an image's spectrum is unlike those of the training images."""
         guard = self.card.guard
         if guard is None:
             return False
-        return bool(nearest(profiles(row), guard.spectra)[0] > guard.limit)
+        return bool(nearest(profiles(row[None]), guard.spectra)[0] > guard.limit)
 
     def _score(self, images: Sequence[ImageLike]) -> list[Scored]:
         """Decode and score a batch."""
         batch = [self._prepare(given) for given in images]
-        read = [prepared.rows for prepared in batch if prepared.rows is not None]
-        scores = np.empty((0, 3), np.float32)
-        if read:
-            scores = self.scorer.score_rows(np.concatenate(read)).reshape(-1, 3)
-            if not np.isfinite(scores).all():
-                raise UserError(
-                    "The detector gives a score that is not a finite number: train it again with "
-                    "a lower model.learning_rate.",
-                    key="model.learning_rate",
-                )
+        read = [one for one in batch if one.row is not None]
+        scores = self._finite_scores([one.row for one in read if one.row is not None])
+        copies = self._score_copies([one.square for one in read if one.square is not None], scores)
         scored = []
-        number = 0
+        rest = zip(scores.tolist(), copies, strict=True)
         for prepared in batch:
-            if prepared.rows is None:
+            if prepared.row is None:
                 unread = Prediction(None, None, None, "", None, None, "", prepared.error)
                 scored.append(Scored(unread, None))
                 continue
-            logits = scores[number]
-            number += 1
-            verdict, reason = self._verdict(prepared, logits)
+            logit, of_copies = next(rest)
+            verdict, reason = self._verdict(prepared, logit, of_copies)
             prediction = Prediction(
-                self.probability_real(float(logits[0])),
-                float(logits[0]),
+                self.probability_real(logit),
+                logit,
                 verdict,
                 reason,
                 prepared.width,
                 prepared.height,
                 prepared.format,
                 "",
+                " ".join(of_copies),
             )
-            scored.append(Scored(prediction, prepared.rows[0]))
+            scored.append(Scored(prediction, prepared.row))
         return scored
 
-    def _verdict(self, prepared: _Prepared, logits: NDArray[np.floating]) -> tuple[Verdict, str]:
+    def _score_copies(
+        self, squares: Sequence[NDArray[np.uint8]], scores: NDArray[np.float32]
+    ) -> list[dict[str, float]]:
+        """Scores of the mildly changed copies of each image that could change its verdict."""
+        input_ = self.card.input
+        match, filter_ = Match(input_.match), ResizeFilter(input_.resize_filter)
+        wanted = [
+            (number, name)
+            for number, score in enumerate(scores.tolist())
+            for name in MILD_CHANGES
+            if self._could_change(score, name)
+        ]
+        rows = [
+            matched(MILD_CHANGES[name](squares[number]), match, filter_) for number, name in wanted
+        ]
+        # Few images need copies, which would be the smaller part of a full batch.
+        of_rows = self._finite_scores(rows, max(1, self.scorer.batch_size // 4))
+        copies: list[dict[str, float]] = [{} for _ in squares]
+        for (number, name), score in zip(wanted, of_rows.tolist(), strict=True):
+            copies[number][name] = score
+        return copies
+
+    def _could_change(self, score: float, name: str) -> bool:
+        """Whether a mild change could move a score across a threshold."""
+        largest = (self.card.calibration.largest_changes or {}).get(name)
+        if largest is None:
+            return True
+        thresholds = self.card.calibration.thresholds
+        distance = min(abs(score - thresholds[name]) for name in (CERTAIN_REAL, CERTAIN_GENERATED))
+        return distance <= CHANGE_MARGIN * largest
+
+    def _finite_scores(
+        self, rows: Sequence[NDArray[np.uint8]], batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """The scores of any number of rows.
+
+        Raises:
+            UserError: if one is not finite.
+        """
+        if not rows:
+            return np.empty(0, np.float32)
+        scores = self.scorer.score_rows(np.stack(rows), batch_size)
+        if not np.isfinite(scores).all():
+            raise UserError(
+                "The detector gives a score that is not a finite number: train it again with "
+                "a lower model.learning_rate.",
+                key="model.learning_rate",
+            )
+        return scores
+
+    def _verdict(
+        self, prepared: _Prepared, logit: float, copies: Mapping[str, float]
+    ) -> tuple[Verdict, str]:
         """The verdict, by the logits of an image and of its mildly changed copies."""
-        itself, compressed, rescaled = (self.leaning(logit) for logit in logits.tolist())
+        itself = self.leaning(logit)
         size = self.card.input.side
         reasons = {
             "score between the thresholds at 1 % and 5 % FPR": itself is Verdict.unsure,
-            f"verdict changes when saved as JPEG of quality {MILD_JPEG_QUALITY}": (
-                compressed is not itself
-            ),
-            "verdict changes when rescaled by half a pixel": rescaled is not itself,
+            **{
+                _CHANGES_REASON[name]: self.leaning(score) is not itself
+                for name, score in copies.items()
+            },
             f"smaller than the {size} pixels the detector looks at": (
                 prepared.width is not None
                 and prepared.height is not None
@@ -309,4 +368,4 @@ def limits(card: DetectorCard) -> list[str]:
 
 
 def _unread(error: str) -> _Prepared:
-    return _Prepared(None, False, None, None, "", "", error)
+    return _Prepared(None, None, False, None, None, "", "", error)

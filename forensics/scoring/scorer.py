@@ -90,22 +90,24 @@ class Scorer:
         with torch_threads(1):
             yield from in_order(work, batches, _BATCHES_AT_ONCE)
 
-    def score_rows(self, rows: Images) -> NDArray[np.float32]:
+    def score_rows(self, rows: Images, batch_size: int | None = None) -> NDArray[np.float32]:
         """Score images.
 
         Args:
             rows: ``(n, S, S, 3)`` uint8.
+            batch_size: images in a batch, the last one padded; by default that of the scorer.
+                Scores of one image in batches of two sizes can differ in their last bits.
 
         Returns:
             ``(n,)`` scores, higher for real; may be non-finite.
         """
-        scores = self._compute(self.detector, rows)
+        scores = self._compute(self.detector, rows, batch_size or self.batch_size)
         assert scores is not None
         return scores
 
     def features(self, rows: Images) -> NDArray[np.float32] | None:
         """Penultimate-layer features of ``(n, S, S, 3)`` uint8 images: ``(n, F)``, or None."""
-        features = self._compute(self.detector.features, rows)
+        features = self._compute(self.detector.features, rows, self.batch_size)
         return None if features is None else features.reshape(len(rows), -1)
 
     def crops(self, rows: Images) -> list[Tensor]:
@@ -114,12 +116,12 @@ class Scorer:
         return self.detector.crops(images, self._image_size or images.shape[-1])
 
     def _compute(
-        self, function: Callable[[Tensor], Tensor | None], rows: Images
+        self, function: Callable[[Tensor], Tensor | None], rows: Images, batch_size: int
     ) -> NDArray[np.float32] | None:
         found = []
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            full = np.zeros((self.batch_size, *rows.shape[1:]), np.uint8)
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            full = np.zeros((batch_size, *rows.shape[1:]), np.uint8)
             full[: len(batch)] = batch
             with (
                 torch.inference_mode(),
