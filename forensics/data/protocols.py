@@ -123,6 +123,7 @@ def _given(sources: Sequence[Source], settings: DatasetSettings) -> dict[str, li
     only tested or validated on need no such folders.
     """
     parts = {source.name: _each_folder(source, _part) for source in sources}
+    has_test = any("test" in of for of in parts.values())
     for name, of in parts.items():
         if set(of) > {""}:
             raise UserError(
@@ -138,8 +139,7 @@ def _given(sources: Sequence[Source], settings: DatasetSettings) -> dict[str, li
             )
         if "" in of:
             parts[name] = ["train" if name in settings.validate_on else "test"] * len(of)
-    named = {part for name, of in parts.items() for part in of if name in settings.real}
-    if "test" not in named:
+    if not has_test:
         renamed = {"validation": "test"}
         parts = {name: [renamed.get(part, part) for part in of] for name, of in parts.items()}
     return parts

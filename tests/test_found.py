@@ -1,0 +1,132 @@
+"""Sources of a data set by its layout: names, folders, roles and pairs; and training on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_images
+
+from forensics.data.ingest.found import found_sources
+from forensics.errors import UserError
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """Make a data set with two images in each of some folders."""
+
+    def make(*folders: str) -> Path:
+        for seed, folder in enumerate(folders):
+            write_images(tmp_path / "set" / folder, 2, seed)
+        return tmp_path / "set"
+
+    return make
+
+
+def test_real_images_of_generators_that_are_not_trained_on_only_test(
+    tree: Callable[..., Path],
+) -> None:
+    names = ("biggan", "progan", "stylegan")
+    root = tree(*(f"{name}/{class_}" for name in names for class_ in ("0_real", "1_fake")))
+    found = found_sources(root, {}, None, ["progan"], testing=False)
+    assert found["real"] == ["real_progan"]
+    assert found["unseen_real"] == ["real_biggan", "real_stylegan"]
+    assert found["generators"] == list(names)
+    assert found["pairs"] == {name: [f"real_{name}"] for name in names}
+    assert found["folders"]["biggan"] == str(root)
+    assert found["below"]["biggan"] == ["biggan/1_fake"]
+    all_ = found_sources(root, {}, ["progan", "biggan"], None, testing=True)
+    assert (all_["real"], all_["unseen_real"]) == (["real_progan", "real_biggan"], [])
+
+
+def test_generators_without_training_images_are_not_trained_on(tree: Callable[..., Path]) -> None:
+    root = tree("progan/train/real", "progan/train/fake", "progan/val/real", "progan/val/fake",
+                "gaugan/val/real", "gaugan/val/fake")  # fmt: skip
+    assert found_sources(root, {}, None, None, testing=False)["train_on"] == ["progan"]
+    tested = found_sources(root, {}, None, None, testing=True)
+    assert tested["below"]["progan"] == ["progan/val/fake"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_named_real_images_are_shared(
+    inside: bool, tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tree("dalle2", "glide", *(["raise"] if inside else []))
+    write_images(tmp_path / "raise", 2, 9)
+    folder = root / "raise" if inside else tmp_path / "raise"
+    found = found_sources(root, {"raise": folder}, None, None, testing=True)
+    assert found["pairs"] == {"dalle2": ["raise"], "glide": ["raise"]}
+    assert found["real"] == ["raise"]
+    assert found["folders"]["raise"] == str(folder)
+    assert "raise" not in found["below"]
+
+
+def test_real_images_in_the_data_set_are_shared(tree: Callable[..., Path]) -> None:
+    root = tree("faceswap", "simswap", "real")
+    found = found_sources(root, {}, None, None, testing=True)
+    assert found["pairs"] == {"faceswap": ["real"], "simswap": ["real"]}
+    assert found["folders"]["real"] == str(root / "real")
+
+
+def test_images_both_inside_and_outside_of_parts_are_refused(tree: Callable[..., Path]) -> None:
+    root = tree("a/train/real", "a/train/fake", "a/x/real", "a/x/fake")
+    with pytest.raises(UserError, match="both inside and outside"):
+        found_sources(root, {}, None, None, testing=False)
+
+
+def test_parquet_names_the_command_that_makes_folders(tmp_path: Path) -> None:
+    table = pa.table({"image": [b"x", b"y"], "label": ["real", "fake"]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=r"forensics prepare .* --label label=fake"):
+        found_sources(tmp_path, {}, None, None, testing=True)
+
+
+@pytest.mark.slow
+class TestTraining:
+    """`train.py` on a data set as it was unpacked."""
+
+    @pytest.fixture
+    def train(self, tmp_path: Path, run_program: Callable[..., int]) -> Callable[..., int]:
+        return lambda root, *more: run_program(
+            TRAIN, "dataset=folders", f"dataset.root={root}", "dataset.image_size=16",
+            "model.channels=[4,8]", "batch_size=4", "max_epochs=1", "trainer=cpu", "audit=off",
+            "cache_dir=cache", "name=x", *more,
+        )  # fmt: skip
+
+    def test_the_data_sets_parts_are_used_and_a_run_resumes(
+        self, train: Callable[..., int], tmp_path: Path, run_program: Callable[..., int],
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        for part, count in (("train", 8), ("valid", 4), ("test", 6)):
+            for seed, class_ in enumerate(("real", "fake")):
+                write_images(tmp_path / "140k" / part / class_, count, count + 20 * seed)
+        assert train("140k", "dataset.split=given") == 0
+        assert "140k, validation: 4 in valid/fake; real 4 in valid/real" in capfd.readouterr().out
+        result = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())
+        assert result["images"] == {
+            part: dict.fromkeys(("real_140k", "140k"), count)
+            for part, count in (("train", 8), ("validation", 4), ("test", 6))
+        }
+        assert result["groups"] == {}
+        assert run_program(TRAIN, "resume=outputs/x", "max_epochs=2") == 0
+
+    def test_each_generator_is_compared_with_its_own_real_images_and_groups_are_counted(
+        self, train: Callable[..., int], tmp_path: Path
+    ) -> None:
+        for seed, folder in enumerate(f"{n}/{c}" for n in "ab" for c in ("real", "fake")):
+            for person in range(6):
+                write_images(tmp_path / "set" / folder / f"p{person}", 4, 10 * seed + person)
+        more = ["dataset.split=by_group", "dataset.group=1", "dataset.train_on=[a]",
+                "dataset.train_count=16", "dataset.test_count=8"]  # fmt: skip
+        assert train("set", *more) == 0
+        result = json.loads((tmp_path / "outputs" / "x" / "result.json").read_text())
+        pairs = [(pair["real"], pair["generator"]) for pair in result["pairs"]]
+        assert pairs == [("real_a", "a"), ("real_b", "b")]
+        assert sum(result["groups"].values()) == 6
+        assert result["summary"]["unseen"]["pairs"] == 1
