@@ -1,6 +1,5 @@
 """Tables of an evaluation: a row for each generator and its real images, then mean and worst."""
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,7 @@ import numpy as np
 
 from forensics.files import atomic
 from forensics.reports.comparison import Rows, Table, as_csv, as_markdown, percent
-from forensics.reports.tables import threshold_name
-
-WIDTH = 80
-"""Columns of a terminal."""
+from forensics.reports.tables import aligned, in_order, threshold_name, wrapped
 
 _BALANCED = "balanced_accuracy_at_"
 _TEX = {
@@ -59,7 +55,7 @@ def _of_pair(result: Mapping[str, Any], pair: Mapping[str, Any]) -> dict[str, An
 
 
 def _thresholds(result: Mapping[str, Any]) -> list[str]:
-    return [*result["calibration"]["thresholds"], "oracle"]
+    return in_order([*result["calibration"]["thresholds"], "oracle"])
 
 
 def write_tables(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -125,7 +121,7 @@ def as_tex(table: Table, notes: Sequence[str] = ()) -> str:
 
 
 def evaluation_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """The tables of an evaluation for a terminal of `WIDTH` columns.
+    """The tables of an evaluation for a terminal of 80 columns.
 
     Args:
         results: results of each detector, as in ``evaluation.json``.
@@ -145,9 +141,9 @@ def _of_detector(result: Mapping[str, Any]) -> Iterator[str]:
             name += f" / {row['real']}" if row["real"] and several.count(name) > 1 else ""
             name += " *" if row["seen"] else ""
             lines.append([name, _counts(row), *(_number(of, row[of]) for of in columns)])
-        notes = [textwrap.fill(note, WIDTH) for note in _notes(_thresholds(result))]
-        yield "\n".join([*notes, _aligned(lines)])
-    thresholds = list(result["calibration"]["thresholds"])
+        notes = map(wrapped, _notes(_thresholds(result)))
+        yield "\n".join([*notes, aligned(lines, "l" + "r" * (len(lines[0]) - 1))])
+    thresholds = in_order(result["calibration"]["thresholds"])
     lines = [["called generated, %", "n", *map(_short, thresholds)]]
     for source in result["sources"]:
         kind = "real: false positives" if source["real"] else "generated: found"
@@ -157,11 +153,11 @@ def _of_detector(result: Mapping[str, Any]) -> Iterator[str]:
         for source in step["sources"]:
             name = f"{source['source']}, {step['perturbation']} {step['strength']:g}"
             lines.append([name, str(source["n"]), *_called_generated(source, thresholds)])
-    yield _aligned(lines)
+    yield aligned(lines, "l" + "r" * (len(lines[0]) - 1))
     for name, reasons in result["left_out"].items():
         if reasons:
             said = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
-            yield f"left out of {name}: {said}"
+            yield wrapped(f"left out of {name}: {said}")
 
 
 def _notes(thresholds: Sequence[str]) -> list[str]:
@@ -198,16 +194,4 @@ def _title(column: str) -> str:
 def _short(threshold: str) -> str:
     if not threshold.startswith("source_"):
         return threshold
-    return f"{float(threshold.removeprefix('source_')):.0%} FPR"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines in columns, the first one as long as `WIDTH` has room for."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    widths[0] = min(widths[0], WIDTH - sum(2 + width for width in widths[1:]))
-    aligned = []
-    for name, *cells in lines:
-        shown = name if len(name) <= widths[0] else f"{name[: widths[0] - 1]}…"
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        aligned.append("  ".join([shown.ljust(widths[0]), *right]).rstrip())
-    return "\n".join(aligned)
+    return f"{100 * float(threshold.removeprefix('source_')):g}% FPR"
