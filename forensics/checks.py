@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import os
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import PurePath
@@ -66,6 +69,23 @@ def run_name(name: str) -> None:
             "hydra.run.dir=FOLDER)")  # fmt: skip
 
 
+def expanded(key: str, path: str) -> str:
+    """A path with ``~`` as the home folder, as a shell would write it.
+
+    Args:
+        key: the setting's name on the command line.
+        path: the setting's value.
+
+    Raises:
+        UserError: if it begins with ``~`` and names no user, because it would be taken for a
+            folder of that name in the current one.
+    """
+    whole = os.path.expanduser(path)
+    require(not whole.startswith("~"), key, path, "name a user's folder after ~; write ./~... for "
+            "a folder of that name")  # fmt: skip
+    return whole
+
+
 def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401
     """A dataclass as plain containers, for files; enums become their names."""
 
@@ -86,3 +106,53 @@ def dotted(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Mapping)
         pairs |= dotted(value, f"{prefix}{key}.") if inner else {prefix + key: value}
     return pairs
+
+
+def expand(settings: object, *names: str) -> None:
+    """Replace paths among settings by their `expanded` ones; None stays."""
+    for name in names:
+        path = getattr(settings, name)
+        if path is not None:
+            setattr(settings, name, expanded(name, path))
+
+
+def mismatch(value: Any, kind: Any, place: str = "it") -> str | None:  # noqa: ANN401
+    """How plain values differ from a type, as a file's may; None if they have it.
+
+    Args:
+        value: the values, as read from JSON.
+        kind: ``str``, ``int``, ``float`` (finite), ``bool``, ``None``, ``Any``, a union, a list,
+            a dictionary by text, a dataclass or a TypedDict. Further keys of the last are ignored.
+        place: the values' name.
+
+    Returns:
+        The first place and what is there, such as «it.seed is None», or that it «is missing».
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return None
+    if origin in (types.UnionType, typing.Union):
+        found = [mismatch(value, one, place) for one in inner]
+        return None if None in found else max((one for one in found if one), key=len)
+    if origin is typing.NotRequired:
+        return mismatch(value, inner[0], place)
+    parts: list[tuple[Any, Any, str]] = []
+    if origin is list and isinstance(value, list):
+        parts = [(one, inner[0], f"{place}[{number}]") for number, one in enumerate(value)]
+    elif origin is dict and isinstance(value, dict):
+        parts = [(one, inner[1], f"{place}.{key}") for key, one in value.items()]
+    elif isinstance(kind, type) and issubclass(kind, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        right = number and math.isfinite(value)
+        return None if right else f"{place} is {repr(value)[:60]}"
+    elif isinstance(kind, type) and isinstance(value, dict) and hasattr(kind, "__annotations__"):
+        optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset())
+        for key, of in typing.get_type_hints(kind).items():
+            if key in value:
+                parts.append((value[key], of, f"{place}.{key}"))
+            elif key not in optional:
+                return f"{place}.{key} is missing"
+    else:
+        wanted = types.NoneType if kind is None else kind
+        return None if type(value) is wanted else f"{place} is {repr(value)[:60]}"
+    return next(filter(None, (mismatch(*part) for part in parts)), None)

@@ -1,5 +1,6 @@
 """Atomic writing: files and folders are either complete or absent."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -136,6 +137,12 @@ _COLUMNS = {
     "strength": pa.float32(),
     "features": pa.list_(pa.float32()),
 }
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_columns(path: Path, columns: Mapping[str, Any]) -> None:

@@ -11,12 +11,14 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from forensics.errors import UserError
 from forensics.files import atomic, remove_unfinished
@@ -33,6 +35,7 @@ SWEEP = "sweep.json"
 FEATURES, PERTURBED, MISTAKES = "features.parquet", "perturbed.parquet", "mistakes"
 DETECTOR, GENERATOR = "detector.safetensors", "generator.safetensors"
 CHECKPOINTS, EPOCHS = "checkpoints", "epochs.csv"
+LOCK = ".lock"
 
 
 def evaluated(name: str, number: int) -> str:
@@ -48,15 +51,44 @@ def on_first_device() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
+def take_rank(rank: int) -> None:
+    """Set which of the processes of a run this is; 0 is the one that prints and writes."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
 def shown(folder: Path) -> Path:
     """A folder relative to the current folder, if it is below it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: bool) -> None:
-    """Claim the folder of a run and record how it was started.
+def locked(folder: Path) -> FileLock:
+    """Lock a folder until the lock is released or this process ends, in whatever way.
 
+    Raises:
+        UserError: if another process has it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{shown(folder)} is in use by another process: wait for its end, or choose another "
+            "folder.",
+            key=str(folder),
+        ) from error
+    return lock
+
+
+@contextmanager
+def claimed(
+    folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: bool
+) -> Iterator[None]:
+    """Context in which a folder belongs to one run, whose start it records.
+
+    Of several processes one gets the folder, and loses it only with its end, in whatever way.
     Hydra would write its record before these checks, over that of an existing run; so it is
     configured not to, and the record is written here.
 
@@ -67,17 +99,37 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: b
         resuming: whether the folder's run is resumed.
 
     Raises:
-        UserError: if the folder has another run's results or checkpoints, or cannot be written.
+        UserError: if the folder is in use, has another run's results or checkpoints, or cannot be
+            written.
     """
-    from omegaconf import OmegaConf
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = locked(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        _refuse_taken(folder, config, resuming=resuming)
+        try:
+            _record(folder, hydra, config)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield
+    finally:
+        lock.release()
 
+
+def _refuse_taken(folder: Path, config: "DictConfig", *, resuming: bool) -> None:
+    """Refuse a folder with another run's results or checkpoints."""
     result = folder / RESULT
     if not resuming:
-        if result.exists():
-            raise UserError(
-                f"{shown(folder)} has a complete run: choose another folder with name=NAME, or "
-                "remove it."
-            )
+        complete = {RESULT: "a complete run", EVALUATION: "a complete evaluation", SWEEP: "a sweep"}
+        for name, what in complete.items():
+            if (folder / name).exists():
+                raise UserError(
+                    f"{shown(folder)} has {what}: choose another folder with name=NAME, or remove "
+                    "it.",
+                    key=str(folder),
+                )
         if (folder / CHECKPOINTS).exists():
             raise UserError(
                 f"{shown(folder)} has a stopped run: resume it with "
@@ -90,24 +142,33 @@ def begin(folder: Path, hydra: "HydraConf", config: "DictConfig", *, resuming: b
                 f"{shown(folder)} is complete after its {epochs} epochs: to train it longer, add "
                 f"max_epochs=N with N above {epochs}."
             )
-    try:
-        record = folder / ".hydra"
-        record.mkdir(parents=True, exist_ok=True)
-        for place in (folder, record, folder / CHECKPOINTS):
-            remove_unfinished(place)
-        for name, content in (
-            ("config.yaml", OmegaConf.to_yaml(config)),
-            ("hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra}))),
-            ("overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task)),
-        ):
-            with atomic(record / name) as file:
-                file.write(content.encode())
-        (folder / FAILED).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write into {folder} ({error.strerror}): choose another place with "
-            "hydra.run.dir=FOLDER."
-        ) from error
+
+
+def _record(folder: Path, hydra: "HydraConf", config: "DictConfig") -> None:
+    """Record how a run was started, and remove what a killed or failed one has left."""
+    from omegaconf import OmegaConf
+
+    record = folder / ".hydra"
+    record.mkdir(exist_ok=True)
+    for place in (folder, record, folder / CHECKPOINTS):
+        remove_unfinished(place)
+    for name, content in (
+        # Values, because what they were computed from may differ when the run is resumed.
+        ("config.yaml", OmegaConf.to_yaml(config, resolve=True)),
+        ("hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra}))),
+        ("overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task)),
+    ):
+        with atomic(record / name) as file:
+            file.write(content.encode())
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write into {folder} ({error.strerror}): choose another place with "
+        "hydra.run.dir=FOLDER.",
+        key=str(folder),
+    )
 
 
 def read_result(folder: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class FacesSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        self.root = checks.expanded("dataset.root", self.root)
         checks.at_least(self, "dataset.", image_size=1, min_side=1)
         share = self.max_rejected_share
         checks.require(0 <= share <= 1, "dataset.max_rejected_share", share, "be in [0, 1]")

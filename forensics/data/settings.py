@@ -102,6 +102,9 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range, and sources that contradict each other."""
+        self.root = checks.expanded("dataset.root", self.root)
+        self.folders = {name: checks.expanded(f"dataset.folders.{name}", folder)
+                        for name, folder in self.folders.items()}  # fmt: skip
         for key in ("real", "unseen_real", "generators", "validate_on"):
             for name in getattr(self, key):
                 checks.source_name(f"dataset.{key}", name)

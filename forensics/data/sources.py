@@ -33,7 +33,7 @@ from forensics.compute import in_order
 from forensics.data.codec import quality_of
 from forensics.data.ingest.classes import refuse_both_classes
 from forensics.errors import UserError
-from forensics.files import staged
+from forensics.files import sha256_of, staged
 from forensics.images.containers import DAMAGED, RejectedImage
 from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
@@ -544,12 +544,6 @@ def _reverse_last(path: Path, count: int, last: int) -> None:
             rows[[row, last - 1 - row]] = rows[[last - 1 - row, row]]
         stored.flush()
         _to_disk(file)
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:

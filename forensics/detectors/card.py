@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forensics.checks import mismatch
 from forensics.detectors import DETECTORS
 from forensics.model_files import Content, Upgrade
 
@@ -215,6 +216,8 @@ class DetectorCard:
             None if guard is None else SpectrumGuard(**guard),
             Provenance(**sections.pop("provenance")),
         )
+        if wrong := mismatch(dataclasses.asdict(card), cls, "the card"):
+            raise ValueError(wrong)
         if network.pop("image_size") != card.input.image_size:
             raise ValueError("network and input have different image sizes")
         if unknown := [*sections, *network]:

@@ -143,7 +143,9 @@ class EnsembleSettings:
         for member in self.members:
             if isinstance(member, str):
                 with torch.device("cpu"):  # real weights, even where the ensemble is made without
-                    detector, card, sha256 = load_detector(Path(member))
+                    detector, card, sha256 = load_detector(
+                        Path(checks.expanded("model.members", member))
+                    )
                 if sha256 in weights:
                     raise UserError(
                         f"model.members has the detector of {member} twice: name each once.",

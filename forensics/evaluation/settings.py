@@ -34,6 +34,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        checks.expand(self, "cache_dir")
         checks.at_least(self, seed=0)
         checks.run_name(self.name)
         chosen(self.perturb)  # refuses unknown entries
@@ -55,4 +56,4 @@ class EvaluateSettings:
     def detectors(self) -> list[str]:
         """``detector`` as a list."""
         listed = self.detector if isinstance(self.detector, list) else [self.detector]
-        return [str(path) for path in listed]
+        return [checks.expanded("detector", str(path)) for path in listed]

@@ -12,7 +12,9 @@ from forensics.generators.resynthesis import Resynthesis, ResynthesisSettings
 from forensics.generators.wgan_gp import WganGpSettings
 from forensics.model_files import Content, Upgrade
 
-__all__ = ["GENERATORS", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan", "Resynthesis"]
+__all__ = [
+    "GENERATORS", "TRAINED", "UPGRADES", "Gan", "GeneratorSettings", "HubPggan", "Resynthesis",
+]  # fmt: skip
 
 
 class GeneratorSettings(Protocol):
@@ -23,13 +25,16 @@ class GeneratorSettings(Protocol):
         ...
 
 
-GENERATORS: dict[str, type] = {
+TRAINED: dict[str, type] = {
     "dcgan": DcganSettings,
     "wgan_gp": WganGpSettings,
     "pggan": PgganSettings,
-    "hub_pggan": HubPgganSettings,
     "resynthesis": ResynthesisSettings,
 }
+"""Generators that are trained here. Only these are built because a file says so: building another
+one runs code that its settings name."""
+
+GENERATORS = {**TRAINED, "hub_pggan": HubPgganSettings}
 """The options of ``conf/generator`` and their settings."""
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from forensics import checks
 from forensics.errors import UserError
 
 
@@ -65,18 +66,26 @@ class HubPgganSettings:
         Raises:
             UserError: if it is neither on this machine nor can be downloaded.
         """
-        source = "local" if Path(self.repository).is_dir() else "github"
+        repository = checks.expanded("generator.repository", self.repository)
+        source = "local" if Path(repository).is_dir() else "github"
         try:
             model = torch.hub.load(  # type: ignore[no-untyped-call]
-                self.repository,
+                repository,
                 "PGAN",
                 source=source,
-                trust_repo=True,
+                trust_repo="check",  # torch asks once, unless its own projects publish it
                 model_name=self.model_name,
                 pretrained=True,
                 useGPU=torch.cuda.is_available(),
             )
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except EOFError as error:
+            raise UserError(
+                f"generator.repository={self.repository} runs code that this machine does not "
+                "trust yet: run the command in a terminal and answer the question, or give a "
+                "folder with the repository.",
+                key="generator.repository",
+            ) from error
+        except Exception as error:  # the repository's own code may raise anything
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"generator.repository={self.repository} gives no PGAN {self.model_name} "

@@ -4,11 +4,12 @@ import difflib
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
     OmegaConfBaseException,
+    ValidationError,
 )
 
 from forensics import files, runs
 from forensics.errors import UserError
+from forensics.launch.arguments import as_typed, quoted
 from forensics.launch.resume import resumed_arguments
 
 log = logging.getLogger(__name__)
@@ -47,13 +50,15 @@ def run(
         register: registers the settings' types with Hydra, given the arguments.
         at_end: called after the entry point, even if it failed.
     """
+    # The environment's rank may be that of a job which only contains this process.
+    runs.take_rank(0)
     # Makes Hydra raise its own errors rather than print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Handled like Ctrl-C: schedulers and `kill` send SIGTERM first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def arguments_and_main() -> None:
-        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        sys.argv[1:] = resumed_arguments(as_typed(sys.argv[1:]))
         register(sys.argv[1:])
         main()
 
@@ -85,6 +90,15 @@ class PastHydra(BaseException):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+@contextmanager
+def past_hydra() -> Iterator[None]:
+    """Context for a callback, whose errors Hydra would turn into warnings."""
+    try:
+        yield
+    except Exception as error:
+        raise PastHydra(error) from error
 
 
 def job(work: Callable[[], None]) -> None:
@@ -159,25 +173,29 @@ def launches_in_process() -> bool:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Context for the work of a run whose folder `runs.begin` has claimed.
+def claimed(folder: Path, composed: DictConfig, *, resuming: bool) -> Iterator[None]:
+    """Context for the work of a run, in a folder that is its own; see `runs.claimed`.
 
     An error is recorded in ``failed.json``, unless the folder still has a complete result. An
     interruption is reported with the command to resume.
     """
-    try:
-        yield
-    except Exception as error:
-        if not (folder / runs.RESULT).exists():
-            # The disk may be the cause of the failure.
-            with suppress(OSError):
-                files.write_json(folder / runs.FAILED, {"error": sentence(error)})
-        raise
-    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns the former into the latter
-        how = f"python {_program()} resume={runs.shown(folder)}"
-        if is_sweep():
-            how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
-        raise KeyboardInterrupt(f"Stopped. Resume with: {how}") from stop
+    first = runs.on_first_device()
+    own = runs.claimed(folder, HydraConfig.get(), composed, resuming=resuming)
+    with own if first else nullcontext():
+        try:
+            yield
+        except Exception as error:
+            if first and not (folder / runs.RESULT).exists():
+                # The disk may be the cause of the failure.
+                with suppress(OSError):
+                    files.write_json(folder / runs.FAILED, {"error": sentence(error)})
+            raise
+        # Lightning turns the former into the latter.
+        except (KeyboardInterrupt, SystemExit) as stop:
+            how = f"python {_program()} resume={runs.shown(folder)}"
+            if is_sweep():
+                how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+            raise KeyboardInterrupt(f"Stopped. Resume with: {how}") from stop
 
 
 def _program() -> str:
@@ -195,7 +213,9 @@ def sentence(error: Exception) -> str:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={option} is unknown: choose one of {', '.join(sorted(error.options))}."
     if isinstance(error, OverrideParseException):
-        return f"Cannot read {error.override!r}: write it as KEY=VALUE, special values in quotes."
+        given, equals, value = str(error.override).partition("=")
+        how = shlex.quote(f"{given}={quoted(value)}") if equals else "KEY=VALUE"
+        return f"Cannot read {error.override!r}: write {how}."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}; fix that and repeat the command."
@@ -205,6 +225,8 @@ def sentence(error: Exception) -> str:
         close = _nearest_key(str(cause.key), cause.parent_node)
         guess = f"did you mean {close}?" if close else f"{_program()} --cfg job lists all."
         return f"There is no setting {key}: {guess}"
+    if isinstance(cause, ValidationError) and key and "not a ListConfig" in str(cause):
+        return f"{key}: write a list, {key}=[A] or {key}=[A,B]."
     if isinstance(cause, OmegaConfBaseException) and key:
         return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     if isinstance(error, HydraException) and str(error).startswith("Ambiguous value"):

@@ -44,7 +44,7 @@ class SweepRecord(Callback):
         """Write ``sweep.json``; complete jobs of an earlier sweep in the folder are kept."""
         if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
             return  # a sweeper that chooses its jobs adaptively
-        try:
+        with entry.past_hydra():
             folder = Path(config.hydra.sweep.dir)
             folder.mkdir(parents=True, exist_ok=True)
             jobs = _jobs(config)
@@ -64,9 +64,6 @@ class SweepRecord(Callback):
                 },
             )
             SweepRecord.folder = folder
-        except Exception as error:
-            # Hydra would turn it into a warning.
-            raise entry.PastHydra(error) from error
 
 
 def _jobs(config: DictConfig) -> dict[str, list[str]]:

@@ -115,6 +115,7 @@ def test_detector(
         "sha256": predictor.sha256,
         **card.to_file(),
         "left_out": {source.name: dict(source.left_out()) for source in sources},
+        "scores_sha256": files.sha256_of(folder / runs.evaluated(runs.SCORES, number)),
         "test_hashes": {
             source.name: rows_hash(source, part.of_source(position))
             for position, source in enumerate(sources)
@@ -227,12 +228,8 @@ def main(composed: DictConfig) -> None:
     def work() -> None:
         refuse_unused(overrides)
         settings = config.typed(composed, EvaluateSettings)
-        if (folder / runs.EVALUATION).exists():
-            raise UserError(
-                f"{runs.shown(folder)} has a complete evaluation: choose another folder with "
-                "name=NAME, or remove it."
-            )
-        evaluate(settings, folder)
+        with runs.claimed(folder, HydraConfig.get(), composed, resuming=False):
+            evaluate(settings, folder)
 
     entry.job(work)
 

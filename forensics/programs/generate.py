@@ -24,7 +24,7 @@ from forensics.data.demo.artefacts import DEMO_SOURCES
 from forensics.data.faces import open_faces
 from forensics.data.sources import Source, rows_hash
 from forensics.evaluation.sample_quality import COMPARED, quality
-from forensics.generators import GENERATORS, UPGRADES, Gan, HubPggan, Resynthesis, sampling
+from forensics.generators import TRAINED, UPGRADES, Gan, HubPggan, Resynthesis, sampling
 from forensics.launch import entry
 from forensics.model_files import checksum, load_model, save_model
 from forensics.programs import CONF
@@ -32,7 +32,7 @@ from forensics.reports.tables import quality_table
 from forensics.training import checkpoints
 from forensics.training.autoencoders import fit_autoencoders
 from forensics.training.settings import GenerateSettings
-from forensics.training.trainer import assemble_generator, pick_device
+from forensics.training.trainer import assemble_generator, pick_device, take_rank
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def originals(settings: GenerateSettings, per_image: int) -> tuple[Source, NDArr
 
 def trained(folder: Path) -> tuple[Gan | Resynthesis, dict[str, Any], str]:
     """A run's trained generator, the metadata of its file, and the sha256 of its weights."""
-    model, card, sha256 = load_model(folder / runs.GENERATOR, GENERATORS, UPGRADES)
+    model, card, sha256 = load_model(folder / runs.GENERATOR, TRAINED, UPGRADES)
     return cast(Gan | Resynthesis, model), card, sha256
 
 
@@ -180,12 +180,12 @@ def sample(
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="generate")
 def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train, sample."""
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
 
     def work() -> None:
         settings = config.typed(composed, GenerateSettings)
         entry.refuse_devices_in_sweep(settings.trainer.devices)
+        take_rank(settings.trainer.devices)
         if settings.sample is not None:
             sample(settings, *trained(Path(settings.sample)))
             return
@@ -200,9 +200,7 @@ def main(composed: DictConfig) -> None:
         also = ("images",) if isinstance(generator, Resynthesis) else ()
         flat = config.flat(settings)
         resumed = checkpoints.to_resume(folder, flat, also) if resuming else None
-        if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed, resuming=resuming)
-        with entry.claimed(folder):
+        with entry.claimed(folder, composed, resuming=resuming):
             if isinstance(generator, Resynthesis):
                 train_resynthesis(settings, generator, folder, resumed)
             else:

@@ -49,7 +49,7 @@ from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
 from forensics.training.loggers import validation_loss
 from forensics.training.settings import TrainSettings
-from forensics.training.trainer import assemble_detector
+from forensics.training.trainer import assemble_detector, take_rank
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +165,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     tested = score_columns(data.sources, real, "test", split.test, test)
     columns = {name: columns[name] + tested[name] for name in columns}
     files.write_columns(folder / runs.SCORES, columns)
+    result["scores_sha256"] = files.sha256_of(folder / runs.SCORES)
     if settings.perturb:
         again = perturbed_columns(data.sources, real, split.test, perturbed)
         files.write_columns(folder / runs.PERTURBED, again)
@@ -257,20 +258,18 @@ def _united(*names: list[str]) -> list[str]:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(composed: DictConfig) -> None:
     """Check the settings, claim the run's folder, train."""
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
 
     def work() -> None:
         settings = config.typed(composed, TrainSettings)
         entry.refuse_devices_in_sweep(settings.trainer.devices)
+        take_rank(settings.trainer.devices)
         if sweeps.is_done(folder, config.flat(settings)):
             return
         sweeps.announce()
         resuming = settings.resume is not None or sweeps.was_stopped(folder)
         resumed = checkpoints.to_resume(folder, config.flat(settings)) if resuming else None
-        if runs.on_first_device():
-            runs.begin(folder, hydra_config, composed, resuming=resuming)
-        with entry.claimed(folder):
+        with entry.claimed(folder, composed, resuming=resuming):
             train(settings, folder, resumed)
 
     entry.job(work)

@@ -1,6 +1,7 @@
 """A study's tables: rows for csv files, and formatted tables for reports."""
 
 import csv
+import html
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -350,11 +351,16 @@ def grid_table(lines: Rows) -> Table:
     ]
 
 
+def in_markdown(text: str) -> str:
+    """A text for Markdown, whose names of sources are neither HTML nor ends of cells."""
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
+
+
 def as_markdown(table: Table) -> str:
     """A table in Markdown."""
     header, lines = table
 
     def line(of: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in of) + " |"
+        return "| " + " | ".join(map(in_markdown, of)) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *map(line, lines)])

@@ -6,18 +6,21 @@ import logging
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from forensics.evaluation.seeds import MIN_SEEDS
 from forensics.files import atomic
 from forensics.images.perturbations import PERTURBATIONS
-from forensics.reports import comparison, figures, roles
+from forensics.reports import comparison, figures, form, roles
+from forensics.reports.comparison import in_markdown
 from forensics.reports.run import Run, in_order
 from forensics.reports.study import Study, read_study
 from forensics.reports.tables import chance_line, threshold_name
@@ -203,9 +206,7 @@ def _features(study: Study, to: Path) -> list[Section]:
         spaces = []
         for variant, run in _first_runs(study, train_on):
             if (run.folder / FEATURES).exists():
-                table = pq.read_table(run.folder / FEATURES)
-                components = np.array(table["features"].to_pylist())
-                sources = cast(list[str], table["source"].to_pylist())
+                components, sources = _feature_space(run.folder / FEATURES)
                 spaces.append((f"{variant.label}, seed {run.seed}", sources, components))
         if spaces:
             seen = {*study.runs[0].settings["dataset.real"], *train_on}
@@ -217,6 +218,19 @@ def _features(study: Study, to: Path) -> list[Section]:
         "figure 3; the same vectors are in TensorBoard's projector."
     )
     return _section("Feature space", blocks, text)
+
+
+def _feature_space(path: Path) -> tuple[NDArray[np.float64], list[str]]:
+    """Principal components ``(n, k)`` of some test images, and their sources."""
+    try:
+        table = pq.read_table(path, columns=["source", "features"])
+        components = np.array(table["features"].to_pylist(), np.float64)
+        sources = list(map(str, table["source"].to_pylist()))
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        raise form.refused(path, f"cannot be read ({error})") from error
+    if components.ndim != 2 or components.shape[1] < 2 or not np.isfinite(components).all():
+        raise form.refused(path, "has no vectors of two numbers or more")
+    return components, sources
 
 
 def _first_runs(study: Study, train_on: tuple[str, ...]) -> list[tuple[Variant, Run]]:
@@ -233,9 +247,12 @@ def _mistakes(study: Study) -> list[Section]:
                 if path.exists():
                     title = f"{source}, by {shown(run.folder)}"
                     sheet = io.BytesIO()
-                    # There may be hundreds of sheets; the run folders have them losslessly.
-                    with Image.open(path) as image:
-                        image.save(sheet, "webp", quality=80)
+                    try:
+                        # There may be hundreds of sheets; the run folders have them losslessly.
+                        with Image.open(path, formats=["PNG"]) as image:
+                            image.save(sheet, "webp", quality=80)
+                    except (OSError, ValueError, Image.DecompressionBombError) as error:
+                        raise form.refused(path, f"is no sheet of images ({error})") from error
                     block = _image_block(sheet.getvalue(), "webp", title, title, "sheet")
                     blocks.append(block | {"folded": True})
     text = "The eight most confident errors among each source's test images, worst first."
@@ -296,7 +313,7 @@ def _markdown(study: Study, sections: Sequence[Section]) -> str:
     if study.problems:
         total = len(study.problems) + len(study.runs)
         lines.append(f"**{len(study.problems)} of {total} jobs have no result:**\n")
-        lines += [f"* {shown(p.folder)}: {p.reason}" for p in study.problems]
+        lines += [f"* {in_markdown(f'{shown(p.folder)}: {p.reason}')}" for p in study.problems]
         lines.append("")
     if study.toy:
         lines.append("**Toy data: rendered faces, whose figures say nothing about real GANs.**\n")
@@ -305,17 +322,18 @@ def _markdown(study: Study, sections: Sequence[Section]) -> str:
         lines.append(
             f"**{count} detectors are not measurably better than chance on validation images:**\n"
         )
-        lines += [*(f"* {line}" for line in facts["chance"]), ""]
-    lines += [f"    {command}\n" for command in study.commands]
+        lines += [*(f"* {in_markdown(line)}" for line in facts["chance"]), ""]
+    lines += [f"    {' '.join(command.splitlines())}\n" for command in study.commands]
     lines.append(f"Percent, of seeds {facts['seeds']}: {CELLS}")
     for section in sections:
         tables = [block for block in section["blocks"] if "header" in block]
         if tables:
-            lines += ["", f"## {section['title']}"]
+            lines += ["", f"## {in_markdown(section['title'])}"]
         for block in tables:
             table = comparison.as_markdown((block["header"], block["lines"]))
-            lines += ["", *([block["title"], ""] if block["title"] else []), table]
-    return "\n".join([*lines, "", *(f"* {line}" for line in facts["made_with"]), ""])
+            title = in_markdown(block["title"])
+            lines += ["", *([title, ""] if title else []), table]
+    return "\n".join([*lines, "", *(f"* {in_markdown(line)}" for line in facts["made_with"]), ""])
 
 
 def _page(study: Study, sections: Sequence[Section]) -> str:

@@ -3,7 +3,6 @@
 Both provide the same for each detector: metrics in the form of ``result.json``, and scores.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -11,12 +10,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from forensics.detectors.card import current
 from forensics.errors import UserError
 from forensics.evaluation.metrics import at_threshold, ranking_values
+from forensics.files import sha256_of
+from forensics.images.perturbations import PERTURBATIONS
+from forensics.reports import form
 from forensics.reports.variants import trained_with
 from forensics.runs import EVALUATION, PERTURBED, RESULT, SCORES, evaluated, read_result, shown
 
@@ -71,15 +75,18 @@ class Run:
     @cached_property
     def logits(self) -> dict[str, NDArray[np.float64]]:
         """Logits of the tested images by source, in the order of the test."""
-        return _by_source(self._tested(["source", "logit"]), "logit")
+        logits = _by_source(self._tested(["source", "logit"]), "logit")
+        form.check_sources(self._scores, set(logits))
+        return logits
 
     def tested(self) -> dict[str, NDArray[np.str_]]:
         """Paths of the tested images by source, in the order of the test."""
         return _by_source(self._tested(["source", "path"]), "path")
 
     def _tested(self, columns: list[str]) -> Mapping[str, Sequence[Any]]:
-        table = pq.read_table(self._scores, filters=[("split", "=", "test")])
-        return cast(Mapping[str, Sequence[Any]], table.select(columns).to_pydict())
+        table = _read_table(self._scores, [*columns, "split"])
+        tested = table.filter(pc.field("split") == "test")
+        return cast(Mapping[str, Sequence[Any]], tested.select(columns).to_pydict())
 
     @cached_property
     def perturbed(self) -> dict[tuple[str, float], dict[str, NDArray[np.float64]]]:
@@ -87,19 +94,35 @@ class Run:
         if not self._perturbed.exists():
             return {}
         under: dict[tuple[str, float], dict[str, list[Any]]] = {}
-        for row in pq.read_table(self._perturbed).to_pylist():
+        columns_read = ["source", "logit", "perturbation", "strength"]
+        for row in _read_table(self._perturbed, columns_read).to_pylist():
             key = row["perturbation"], round(row["strength"], 6)
+            if key[0] not in PERTURBATIONS:
+                raise form.refused(self._perturbed, f"has the unknown perturbation {key[0]}")
             columns = under.setdefault(key, defaultdict(list))
             columns["source"].append(row["source"])
             columns["logit"].append(row["logit"])
-        return {key: _by_source(columns, "logit") for key, columns in under.items()}
+        logits = {key: _by_source(columns, "logit") for key, columns in under.items()}
+        for key, of_sources in logits.items():
+            counts = {source: len(scores) for source, scores in of_sources.items()}
+            if counts != {source: len(scores) for source, scores in self.logits.items()}:
+                raise form.refused(self._perturbed, f"has other images under {key[0]}")
+        return logits
 
     def check(self) -> None:
         """Recompute the metrics of the result from the scores.
 
         Raises:
-            UserError: if they differ; metrics unknown to this version are skipped.
+            UserError: if they differ, or the scores are not those of the result; metrics unknown to
+                this version are skipped.
         """
+        sha256 = self.result.get("scores_sha256")
+        if sha256 is not None and sha256 != sha256_of(self._scores):
+            raise form.refused(self._scores, "is not the file that its result was computed from")
+        named = {pair[key] for pair in self.result["pairs"] for key in ("real", "generator")}
+        hashed = set(self.result["test_hashes"])
+        if hashed != set(self.logits) or not named <= hashed:
+            raise form.refused(self._scores, "has other sources than its result")
         offset = self.result.get("offset") or 0.0
         temperature = self.result["temperature"] or 1.0
         for pair in self.result["pairs"]:
@@ -142,6 +165,8 @@ def read_runs(folder: Path) -> list[Run]:
             f"{shown(folder)} is not a run of train.py: leave it out.",
             key=str(folder),
         )
+    form.check(folder / RESULT, result, form.Trained)
+    form.check_names(folder / RESULT, result)
     files = folder / SCORES, folder / PERTURBED
     return [Run(str(shown(folder)), folder, result, trained_with(result), *files)]
 
@@ -152,7 +177,8 @@ def is_complete(folder: Path) -> bool:
 
 
 def _read_evaluation(folder: Path) -> list[Run]:
-    evaluation = json.loads((folder / EVALUATION).read_text())
+    path = folder / EVALUATION
+    evaluation = form.read(path, form.Evaluation)
     detectors = evaluation.pop("detectors")
     settings = [_trained_with(detector) for detector in detectors]
     found = []
@@ -162,6 +188,8 @@ def _read_evaluation(folder: Path) -> list[Run]:
             of_detector = of_detector | {"detector": detector["detector"]}
         result = evaluation | detector["calibration"] | detector
         result |= {"toy": detector["provenance"]["toy"], "warnings": []}
+        form.check(path, result, form.Result)
+        form.check_names(path, result)
         files = (folder / evaluated(name, number) for name in (SCORES, PERTURBED))
         name = f"{shown(folder)}, {detector['detector']}"
         found.append(Run(name, folder, result, of_detector, *files))
@@ -182,6 +210,25 @@ def _trained_with(detector: Mapping[str, Any]) -> dict[str, Any]:
            if key in detector["input"]},
         "seed": provenance["seed"],
     }  # fmt: skip
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Columns of a table of scores, with the types that this program writes.
+
+    Raises:
+        UserError: if it is missing, damaged or has others.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns))
+        table = pa.table({
+            name: table[name].cast(pa.float64() if name in ("logit", "strength") else pa.string())
+            for name in columns
+        })  # fmt: skip
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise form.refused(path, f"cannot be read ({error})") from error
+    if any(table[name].null_count for name in columns):
+        raise form.refused(path, "has empty cells")
+    return table
 
 
 def _by_source(columns: Mapping[str, Sequence[Any]], of: str) -> dict[str, NDArray[Any]]:

@@ -1,9 +1,8 @@
 """The tested detectors of a study, and whether they are comparable."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from forensics.detectors.card import CERTAIN_REAL
 from forensics.errors import UserError
 from forensics.evaluation.seeds import PairScores
+from forensics.reports import form
 from forensics.reports.run import Run, in_order, is_complete, read_runs
 from forensics.reports.variants import CIRCUMSTANCES, NO_VARIANT, Variant, order, variants
 from forensics.runs import FAILED, SWEEP, shown
@@ -119,7 +119,11 @@ def read_study(folders: Sequence[Path]) -> Study:
     for folder in folders:
         jobs = {inner: "" for inner in ([folder] if _is_job(folder) else _job_folders(folder))}
         if (folder / SWEEP).exists():
-            record = json.loads((folder / SWEEP).read_text())
+            record = form.read(folder / SWEEP, form.Sweep)
+            for job in record["jobs"]:
+                path = PurePath(job["folder"])
+                if not path.parts or path.is_absolute() or ".." in path.parts:
+                    raise form.refused(folder / SWEEP, f"has a job in {path}, which is elsewhere")
             commands.append(record["command"])
             # Other jobs are from an earlier command; only those with a result are kept.
             others = [job for job in jobs if is_complete(job)]
@@ -162,7 +166,7 @@ def _job_folders(folder: Path) -> list[Path]:
 
 def _reason(job: Path) -> str:
     if (job / FAILED).exists():
-        return f"failed: {json.loads((job / FAILED).read_text())['error']}"
+        return f"failed: {form.read(job / FAILED, form.Failure)['error']}"
     if (job / ".hydra").exists():
         return "was stopped, or is still running"
     return "was never begun, or failed before it had a folder"

@@ -98,6 +98,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        checks.expand(self, "cache_dir", "init", "resume")
         self.dataset.check_training()
         checks.at_least(self, seed=0, max_epochs=1, batch_size=2, watch=0)
         exact = "be 0 for the toy faces: only the images that the split uses are rendered"
@@ -163,6 +164,7 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
+        checks.expand(self, "cache_dir", "resume", "sample")
         checks.at_least(self, seed=0, images=0, max_epochs=1, steps_per_epoch=1, batch_size=2)
         checks.run_name(self.name)
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)

@@ -1,12 +1,17 @@
 """Assembly of a training run: data, task and Lightning's Trainer."""
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import EarlyStopping
 
 from forensics import checks, runs
@@ -166,6 +171,40 @@ def pick_device(settings: TrainerSettings) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
+def take_rank(devices: int) -> None:
+    """Set which of the processes of a run this is, before its trainer exists.
+
+    The environment alone does not tell: a scheduler and shells inside its jobs set ranks for
+    processes that know nothing of each other.
+
+    Args:
+        devices: number of devices that train together.
+
+    Raises:
+        UserError: if a variable is set as for a process of several, and others are missing.
+    """
+    environment = _environment(devices)
+    started_here = isinstance(environment, LightningEnvironment)
+    rank = environment.local_rank() if started_here else environment.global_rank()
+    runs.take_rank(rank if devices > 1 else 0)
+
+
+def _environment(devices: int) -> ClusterEnvironment:
+    """What starts the processes of a run: Lightning, unless a launcher has started one a device."""
+    if devices > 1:
+        if TorchElasticEnvironment.detect():
+            return TorchElasticEnvironment()
+        if SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS") == str(devices):
+            return SLURMEnvironment()
+        if "LOCAL_RANK" in os.environ and "MASTER_PORT" not in os.environ:
+            raise UserError(
+                f"LOCAL_RANK is set, but no launcher has started {devices} processes: unset it, or "
+                "set trainer.devices=1.",
+                key="LOCAL_RANK",
+            )
+    return LightningEnvironment()
+
+
 def build_trainer(
     settings: TrainerSettings,
     max_epochs: int,
@@ -202,7 +241,7 @@ def build_trainer(
         max_epochs=max_epochs,
         logger=loggers(logger, folder),
         callbacks=callbacks,
-        plugins=[checkpoints.AtomicCheckpoints()],
+        plugins=[checkpoints.AtomicCheckpoints(), _environment(settings.devices)],
         log_every_n_steps=STEPS_BETWEEN_LOGS,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
