@@ -2,6 +2,7 @@
 
 ``python evaluate.py --help`` lists the settings. ``forensics/programs/evaluate.py`` is the program.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from forensics import programs
 

@@ -2,6 +2,7 @@
 
 ``python generate.py --help`` lists the settings. ``forensics/programs/generate.py`` is the program.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from forensics import programs
 

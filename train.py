@@ -2,6 +2,7 @@
 
 ``python train.py --help`` lists the settings. ``forensics/programs/train.py`` is the program.
 """
+# PYTHON_ARGCOMPLETE_OK
 
 from forensics import programs
 

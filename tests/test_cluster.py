@@ -29,7 +29,7 @@ from forensics.scoring.cluster import (
     partitions,
     place,
 )
-from forensics.scoring.predict import Gathered, gather
+from forensics.scoring.gather import Gathered, gather
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 

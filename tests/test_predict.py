@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,6 +33,7 @@ from forensics.images.spectra import profiles
 from forensics.model_files import save_model
 from forensics.scoring import Predictor, Verdict, page, scorer
 from forensics.scoring import predict as module
+from forensics.scoring.gather import gather
 from forensics.scoring.predictor import Scored
 
 COLUMNS = [
@@ -152,9 +154,9 @@ class TestInputs:
         if encoding.startswith("utf-16"):
             content = "\ufeff".encode(encoding) + content
         Path("list.txt").write_bytes(content)
-        assert module.gather([], ["list.txt"]).paths == names
+        assert gather([], ["list.txt"]).paths == names
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-        assert module.gather(["-"], []).paths == names
+        assert gather(["-"], []).paths == names
 
     def test_files_may_stand_on_both_sides_of_options_and_typos_do_not(
         self, images: list[Path], detector_file: Path, capsys: pytest.CaptureFixture[str]
@@ -516,7 +518,7 @@ class TestPage:
             of_verdict = [row for row in rows if row["verdict"] == verdict]
             of_verdict.sort(key=lambda row: float(row["logit"]))
             expected[verdict] = [row["path"] for row in of_verdict]
-        expected["unreadable"] = ["photos/broken&.png", "gone.png"]
+        expected["unreadable"] = ["photos/broken&.png", "gone.png"]  # no common folder
         assert shown.names == {name: paths for name, paths in expected.items() if paths}
         assert len(expected["unsure"]) >= 1
         text = Path("a.html").read_text()
@@ -539,6 +541,40 @@ class TestPage:
         assert "http" not in rest
         assert "url(" not in rest
         assert "@import" not in rest
+
+    def test_what_all_paths_begin_with_is_said_once(self, undecided: Path) -> None:
+        shown = self.page(undecided)
+        names = sorted(name for of_group in shown.names.values() for name in of_group)
+        assert names == [f"{number:03d}.png" for number in range(10)]
+        assert Path("a.html").read_text().count("photos/") == 1 + 10  # and each full name, hidden
+
+    @needs_captum
+    def test_each_image_leads_to_its_explanation(
+        self, undecided: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(DRAWING, lambda *given: Drawn())
+        Path("photos/broken.png").write_text("no image")
+        Path("pages").mkdir()
+        command = ["predict", str(undecided), "photos", "--explain", "w y#?", "-o", "a.csv"]
+        assert main([*command, "--page", "pages/a.html"]) == 0
+        links = [one for one in Shown(Path("pages/a.html").read_text()).links if one[0] == "."]
+        assert sorted(links) == [f"./../w%20y%23%3F/{n:06d}_{n:03d}.png" for n in range(10)]
+        for link in links:
+            assert (Path("pages") / unquote(link)).read_bytes() == b"drawn"
+
+    def test_a_probability_contrary_to_its_verdict_has_the_limit_beside_it(
+        self, undecided: Path
+    ) -> None:
+        predictor = Predictor.load(undecided)
+        at = {"0.5": 0.0, "source_0.05": 99.0, "source_0.01": 98.0}  # all are generated
+        assert predictor.card.guard is not None
+        card = detector_card(thresholds=at, guard=predictor.card.guard)
+        save_model(undecided, predictor.scorer.detector, card.to_file())
+        self.page(undecided)
+        contrary = [row for row in table("a.csv") if float(row["probability_real"]) >= 0.5]
+        assert contrary
+        assert all(row["verdict"] == "generated" for row in contrary)
+        assert Path("a.html").read_text().count(">below 1.000<") == len(contrary)
 
     def test_thumbnails_are_of_the_middle_square(self, undecided: Path) -> None:
         picture = Image.new("RGB", (300, 100), "red")

@@ -27,6 +27,7 @@ from omegaconf.errors import (
 from forensics import files, runs
 from forensics.errors import UserError
 from forensics.launch.arguments import as_typed, quoted
+from forensics.launch.help import program
 from forensics.launch.resume import resumed_arguments
 
 log = logging.getLogger(__name__)
@@ -192,14 +193,10 @@ def claimed(folder: Path, composed: DictConfig, *, resuming: bool) -> Iterator[N
             raise
         # Lightning turns the former into the latter.
         except (KeyboardInterrupt, SystemExit) as stop:
-            how = f"python {_program()} resume={runs.shown(folder)}"
+            how = f"{program()} resume={runs.shown(folder)}"
             if is_sweep():
                 how = f"the same command and hydra.sweep.dir={HydraConfig.get().sweep.dir}"
             raise KeyboardInterrupt(f"Stopped. Resume with: {how}") from stop
-
-
-def _program() -> str:
-    return Path(sys.argv[0]).name
 
 
 def _print(text: str) -> None:
@@ -223,7 +220,7 @@ def sentence(error: Exception) -> str:
     key = getattr(cause, "full_key", None)
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and key:
         close = _nearest_key(str(cause.key), cause.parent_node)
-        guess = f"did you mean {close}?" if close else f"{_program()} --cfg job lists all."
+        guess = f"did you mean {close}?" if close else f"{program()} --cfg job lists all."
         return f"There is no setting {key}: {guess}"
     if isinstance(cause, ValidationError) and key and "not a ListConfig" in str(cause):
         return f"{key}: write a list, {key}=[A] or {key}=[A,B]."
@@ -234,7 +231,7 @@ def sentence(error: Exception) -> str:
         return f"{given} has several values: add -m for a sweep; a list is KEY=[A,B]."
     if isinstance(error, HydraException) and "No match in the defaults list" in str(error):
         group = str(error).split("'")[1]
-        return f"There is no group {group}: {_program()} --help lists all."
+        return f"There is no group {group}: {program()} --help lists all."
     if isinstance(error, UserError | HydraException):
         return " ".join(str(error).split())
     return f"{type(error).__name__}: {error}"

@@ -26,6 +26,7 @@ from forensics import files, runs
 from forensics.checks import dotted
 from forensics.errors import UserError
 from forensics.launch import entry
+from forensics.launch.help import program
 from forensics.training import checkpoints
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class SweepRecord(Callback):
             files.write_json(
                 folder / runs.SWEEP,
                 {
-                    "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+                    "command": f"{program()} {shlex.join(sys.argv[1:])}",
                     "jobs": [
                         {"folder": name, "overrides": overrides} for name, overrides in jobs.items()
                     ],

@@ -31,9 +31,10 @@ from forensics.errors import UserError
 from forensics.images.containers import RejectedImage
 from forensics.images.listing import as_text, unwanted
 from forensics.progress import Progress
+from forensics.scoring.gather import Gathered
 from forensics.scoring.images import ImageLike
-from forensics.scoring.predict import SCHEMA, Gathered
 from forensics.scoring.predictor import Predictor
+from forensics.scoring.tables import SCHEMA
 
 PARTITION_IMAGES = 4096
 """Images in a partition: seconds of a machine's work, lost at most when it fails."""
@@ -117,7 +118,7 @@ def expanded(gathered: Gathered, inputs: Iterable[str]) -> Gathered:
     """Replace URIs of folders by the files below them.
 
     Args:
-        gathered: by `forensics.scoring.predict.gather`, which leaves URIs as they are.
+        gathered: by `forensics.scoring.gather.gather`, which leaves URIs as they are.
         inputs: the names given by the user; URIs in lists are files, so that a list of millions
             needs no request for each.
 

@@ -5,20 +5,16 @@ parts become the table. An interrupted run resumes after its last part. A part i
 explanations of its images, so that the explanations of an existing part are complete, too.
 """
 
-import codecs
-import csv
 import hashlib
-import io
-import json
+import logging
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +23,17 @@ from numpy.typing import NDArray
 
 from forensics.detectors.card import CERTAIN_GENERATED, CERTAIN_REAL
 from forensics.errors import UserError
-from forensics.files import Record, atomic, csv_cell, remove_unfinished
-from forensics.images.listing import HIDDEN, LEFTOVER, LINK, SPECIAL, as_text, counted, walk
+from forensics.files import Record, atomic, remove_unfinished
+from forensics.images.listing import as_text
 from forensics.images.spectra import profiles
 from forensics.progress import Progress
 from forensics.scoring.explanation import check_explainable, explanation
 from forensics.scoring.predictor import Prediction, Predictor, Scored, Verdict, limits
 from forensics.scoring.scorer import BATCH_SIZE
+from forensics.scoring.tables import SCHEMA, WRITERS
+from forensics.scoring.text import Limits, printable
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,89 +41,9 @@ if TYPE_CHECKING:
 PART_IMAGES = 4 * max(BATCH_SIZE.values())
 """Complete batches, so that a resumed run has the same scores as one never interrupted."""
 
-_FIELDS: list["pa.Field[Any]"] = [
-    pa.field("path", pa.string()),
-    pa.field("probability_real", pa.float64()),
-    pa.field("logit", pa.float32()),
-    pa.field("verdict", pa.string()),
-    pa.field("reason", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("format", pa.string()),
-    pa.field("error", pa.string()),
-    pa.field("copies", pa.string()),
-]
-SCHEMA = pa.schema(_FIELDS)
 _RECORD = "begun.json"
 _STEM_LENGTH = 80
-_NOT_OPENED = {
-    LINK: "a link, which is followed only if named itself",
-    SPECIAL: "a pipe or device, not a file",
-}
-
-
-class Gathered(NamedTuple):
-    """The files to score.
-
-    Attributes:
-        paths: every file that was given, listed or found.
-        refused: reason by path of those that are not opened: links, pipes and devices in folders.
-        passed_over: number of hidden and system files in folders, by reason.
-    """
-
-    paths: list[str]
-    refused: dict[str, str]
-    passed_over: Counter[str]
-
-
-def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
-    """List the paths of all files to score.
-
-    Args:
-        inputs: files; folders, for every file below them, whatever its name, except hidden ones
-            and those of macOS and Windows; ``-`` for paths on standard input. A link is followed
-            if it is named, not if it is found in a folder.
-        lists: text files of paths, one per line or separated by NUL; UTF-8, or UTF-16 with a byte
-            order mark.
-
-    Raises:
-        UserError: if there is no file.
-        OSError: if a folder or a list cannot be read.
-    """
-    gathered = Gathered([], {}, Counter())
-    for name in inputs:
-        folder = Path(name)
-        if name == "-":
-            gathered.paths.extend(_names(sys.stdin.buffer.read()))
-        elif folder.is_dir():
-            for path, reason, _ in sorted(walk(folder)):
-                if reason in (HIDDEN, LEFTOVER):
-                    gathered.passed_over[reason] += 1
-                    continue
-                gathered.paths.append(str(folder / path))
-                if reason:
-                    gathered.refused[str(folder / path)] = _NOT_OPENED[reason]
-        else:
-            gathered.paths.append(name)
-    for name in lists:
-        gathered.paths.extend(_names(Path(name).read_bytes()))
-    if not gathered.paths:
-        passed_over = f" ({counted(gathered.passed_over)})" if gathered.passed_over else ""
-        raise UserError(
-            f"There is nothing to score{passed_over}: name files, folders with files, --list FILE, "
-            "or - for paths on standard input."
-        )
-    return gathered
-
-
-def _names(content: bytes) -> list[str]:
-    """The paths of a list, which may be of Windows or of ``find -print0``."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", "replace")
-    else:
-        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    names = text.split("\0") if "\0" in text else [n.rstrip("\r") for n in text.split("\n")]
-    return [name for name in names if name]
+_TOLD = 5
 
 
 def predict(
@@ -162,17 +82,17 @@ def predict(
             is not empty or Captum is missing; if ``page`` is the table.
         KeyboardInterrupt: after an interruption, with the command to resume.
     """
-    write = _WRITERS.get(table.suffix.lower())
+    write = WRITERS.get(table.suffix.lower())
     if write is None:
         raise UserError(
-            f"{as_text(str(table))} must end in {', '.join(_WRITERS)}, which sets its format.",
+            f"{as_text(str(table))} must end in {', '.join(WRITERS)}, which sets its format.",
             key="--output",
         )
     if page is not None and page.resolve() == table.resolve():
         raise UserError(f"Table and page would both be {table}: give --page another name.")
     for option, output in (("--output", table), ("--page", page)):
         if output is not None:
-            _check_output(option, output, [*lists, *paths], replace=overwrite or resume)
+            check_output(option, output, [*lists, *paths], replace=overwrite or resume)
     if explain is not None:
         check_explainable(detector.scorer.detector)
     parts = table.with_name(f"{table.name}.parts")
@@ -185,7 +105,8 @@ def predict(
             done += 1
         start = done * PART_IMAGES
         with Progress("score", len(paths) - start) as progress:
-            rows = _rows(detector, paths, refused or {}, start, explain, progress)
+            rows = predictions(detector, paths, refused or {}, explain, progress, start)
+            rows = _told(rows)
             while part := list(islice(rows, PART_IMAGES)):
                 with atomic(_part(parts, done)) as file:
                     pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), file)
@@ -196,7 +117,12 @@ def predict(
             verdicts = _read(file_)["verdict"].to_pylist()
             counts.update(str(verdict or "error") for verdict in verdicts)
         if page is not None:
-            _write_page(page, detector, paths, files, counts)
+
+            def again() -> Iterator[dict[str, Any]]:
+                for file in files:
+                    yield from _read(file).to_pylist()
+
+            write_page(page, detector, paths, again, counts, explain)
         with atomic(table) as file:
             write(file, map(_read, files))
     except KeyboardInterrupt as stop:
@@ -208,7 +134,7 @@ def predict(
     return counts
 
 
-def _check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bool) -> None:
+def check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bool) -> None:
     """Refuse an output that would fail at the end or replace a file unasked."""
     said = as_text(str(path))
     if path.is_dir():
@@ -226,15 +152,27 @@ def _check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bo
         )
 
 
-def _rows(
+def predictions(
     detector: Predictor,
     paths: Sequence[str],
     refused: Mapping[str, str],
-    start: int,
     explain: Path | None,
-    progress: Progress,
+    progress: Progress | None = None,
+    start: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """The rows from ``start`` on, each after its explanation, if any, is written."""
+    """Score files in order, in constant memory.
+
+    Args:
+        detector: the detector.
+        paths: the files.
+        refused: reason by path of files that get an error without being opened.
+        explain: folder for a figure of each readable image, written before its row; or None.
+        progress: counts the files.
+        start: number of files to leave out.
+
+    Yields:
+        The row of each file, with the columns of `forensics.scoring.tables.SCHEMA`.
+    """
     rest = islice(paths, start, None)
     scored = detector.stream_with_squares(path for path in rest if path not in refused)
     for number, path in enumerate(islice(paths, start, None), start):
@@ -246,8 +184,22 @@ def _rows(
         if explain is not None and square is not None:
             with atomic(explain / _explanation(number, path)) as file:
                 _explain(detector, square, prediction).savefig(file, format="png", dpi=80)
-        progress.advance()
+        if progress is not None:
+            progress.advance()
         yield {"path": as_text(path)} | prediction._asdict()
+
+
+def _told(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows, with a warning for the first unreadable files."""
+    unreadable = 0
+    for row in rows:
+        if row["error"]:
+            unreadable += 1
+            if unreadable <= _TOLD:
+                log.warning("%s cannot be scored: %s", printable(row["path"]), row["error"])
+            elif unreadable == _TOLD + 1:
+                log.warning("Further files cannot be scored: see the column error of the table.")
+        yield row
 
 
 def _read(part: Path) -> pa.Table:
@@ -259,25 +211,31 @@ def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.parquet"
 
 
-def _write_page(
+def write_page(
     page: Path,
     detector: Predictor,
     paths: Sequence[str],
-    files: Sequence[Path],
+    rows: Callable[[], Iterable[Mapping[str, Any]]],
     counts: Counter[str],
+    explain: Path | None,
 ) -> None:
-    """Write the page of thumbnails of the images of all parts."""
-    from forensics.scoring.page import write_gallery
+    """Write a page of thumbnails.
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for file in files:
-            yield from _read(file).to_pylist()
+    Args:
+        page: the file; its folder is created if missing.
+        detector: the detector.
+        paths: path of each row's file.
+        rows: returns the rows, in order, at each call.
+        counts: number of files by verdict, and of ``error``.
+        explain: the folder of the explanations, or None.
+    """
+    from forensics.scoring.page import write_gallery
 
     card, provenance = detector.card, detector.card.provenance
     thresholds = [card.calibration.thresholds[name] for name in (CERTAIN_GENERATED, CERTAIN_REAL)]
-    probabilities = [detector.probability_real(threshold) for threshold in thresholds]
-    unit = "score" if None in probabilities else "probability of real"
-    generated, real = thresholds if None in probabilities else probabilities
+    limits_ = Limits.of(detector)
+    unit = "score" if limits_ is None else "probability of real"
+    generated, real = thresholds if limits_ is None else limits_
     facts = {
         "detector": f"{card.model}, trained on {', '.join(provenance.real)} (real) and "
         f"{', '.join(provenance.trained_on) or 'none'} (generated), preprocess "
@@ -291,7 +249,13 @@ def _write_page(
         "toy": provenance.toy,
     }
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_gallery(page, rows, counts, paths, facts)
+
+    def explained(number: int) -> str | None:
+        if explain is None:
+            return None
+        return os.path.relpath(explain / _explanation(number, paths[number]), page.parent)
+
+    write_gallery(page, rows, counts, paths, facts, limits_, explained)
 
 
 def _explanation(number: int, path: str) -> str:
@@ -335,11 +299,7 @@ def _begin(
     former, _ = record.read()
     if former is None:
         if explain is not None:
-            explain.mkdir(parents=True, exist_ok=True)
-            if any(explain.iterdir()):
-                raise UserError(
-                    f"{explain} is not empty: name another folder for --explain, or empty it."
-                )
+            claim_empty(explain)
         parts.mkdir(parents=True, exist_ok=True)
         record.begin(begun)
         return
@@ -359,39 +319,18 @@ def _begin(
         remove_unfinished(explain)
 
 
-def _write_csv(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, SCHEMA.names)
-    writer.writeheader()
-    for table in tables:
-        writer.writerows(
-            {name: csv_cell(value) for name, value in row.items()} for row in table.to_pylist()
-        )
-        file.write(text.getvalue().encode())
-        text.seek(0)
-        text.truncate()
+def claim_empty(folder: Path) -> None:
+    """Make the folder of explanations.
+
+    Raises:
+        UserError: if there is anything in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: name another folder for --explain, or empty it.")
 
 
-def _write_jsonl(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    for table in tables:
-        for row in table.to_pylist():
-            file.write(f"{json.dumps(row)}\n".encode())
-
-
-def _write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    with pq.ParquetWriter(file, SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
-
-
-_WRITERS: dict[str, Callable[[BinaryIO, Iterable[pa.Table]], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
-
-
-def summary(counts: Counter[str], table: Path | str) -> str:
-    """One line with the counts by verdict."""
+def summary(counts: Counter[str]) -> str:
+    """The counts by verdict, in words."""
     said = [f"{counts[verdict]} {verdict}" for verdict in ("real", "generated", "unsure")]
-    return f"{counts.total()} files: {', '.join(said)}, {counts['error']} unreadable; {table}"
+    return f"{counts.total()} files: {', '.join(said)}, {counts['error']} unreadable"

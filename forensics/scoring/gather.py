@@ -1,0 +1,80 @@
+"""The files to score: named, found in folders, listed in files or on standard input."""
+
+import codecs
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from forensics.errors import UserError
+from forensics.images.listing import HIDDEN, LEFTOVER, LINK, SPECIAL, counted, walk
+
+_NOT_OPENED = {
+    LINK: "a link, which is followed only if named itself",
+    SPECIAL: "a pipe or device, not a file",
+}
+
+
+class Gathered(NamedTuple):
+    """The files to score.
+
+    Attributes:
+        paths: every file that was given, listed or found.
+        refused: reason by path of those that are not opened: links, pipes and devices in folders.
+        passed_over: number of hidden and system files in folders, by reason.
+    """
+
+    paths: list[str]
+    refused: dict[str, str]
+    passed_over: Counter[str]
+
+
+def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
+    """List the paths of all files to score.
+
+    Args:
+        inputs: files; folders, for every file below them, whatever its name, except hidden ones
+            and those of macOS and Windows; ``-`` for paths on standard input. A link is followed
+            if it is named, not if it is found in a folder.
+        lists: text files of paths, one per line or separated by NUL; UTF-8, or UTF-16 with a byte
+            order mark.
+
+    Raises:
+        UserError: if there is no file.
+        OSError: if a folder or a list cannot be read.
+    """
+    gathered = Gathered([], {}, Counter())
+    for name in inputs:
+        folder = Path(name)
+        if name == "-":
+            gathered.paths.extend(_names(sys.stdin.buffer.read()))
+        elif folder.is_dir():
+            for path, reason, _ in sorted(walk(folder)):
+                if reason in (HIDDEN, LEFTOVER):
+                    gathered.passed_over[reason] += 1
+                    continue
+                gathered.paths.append(str(folder / path))
+                if reason:
+                    gathered.refused[str(folder / path)] = _NOT_OPENED[reason]
+        else:
+            gathered.paths.append(name)
+    for name in lists:
+        gathered.paths.extend(_names(Path(name).read_bytes()))
+    if not gathered.paths:
+        passed_over = f" ({counted(gathered.passed_over)})" if gathered.passed_over else ""
+        raise UserError(
+            f"There is nothing to score{passed_over}: name files, folders with files, --list FILE, "
+            "or - for paths on standard input."
+        )
+    return gathered
+
+
+def _names(content: bytes) -> list[str]:
+    """The paths of a list, which may be of Windows or of ``find -print0``."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    names = text.split("\0") if "\0" in text else [n.rstrip("\r") for n in text.split("\n")]
+    return [name for name in names if name]
