@@ -199,7 +199,7 @@ class TestPredict:
             (None, "NoneType"),
             (torch.zeros(3, 16, 16, dtype=torch.uint8), "Tensor"),
         ],
-        ids=str,
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_what_is_no_image_is_one_error_among_others(
         self,
