@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from forensics.evaluation.seeds import holm
+from forensics.evaluation.seeds import holm, spread
 from forensics.reports import comparison
 from forensics.reports.run import Run
 from forensics.reports.study import Study
@@ -38,7 +38,11 @@ def run(
     """
     result: dict[str, Any] = {
         "thresholds": {"0.5": 0.0, "source_0.05": -9.0},
-        "pairs": [{"real": "real", "generator": name} for name in right if name != "real"],
+        "pairs": [
+            {"real": "real", "generator": name, "seen": name in train_on}
+            for name in right
+            if name != "real"
+        ],
         "toy": False,
     }
     result["thresholds"] = {name: result["thresholds"][name] for name in thresholds}
@@ -92,7 +96,7 @@ class TestCells:
             metric="acc", threshold="0.5",
         )  # fmt: skip
         assert row["mean"] == pytest.approx((11 + 12 + 13) / 60)
-        assert (row["lowest_seed"], row["highest_seed"]) == (11 / 20, 13 / 20)
+        assert row["by_seed"] == [11 / 20, 12 / 20, 13 / 20]
         assert row["std"] == pytest.approx(1 / 20)
         assert (row["seeds"], row["n_real"], row["n_generated"]) == (3, 10, 10)
         assert (row["real"], row["seen"], row["missing_seeds"]) == ("real", False, "")
@@ -158,6 +162,18 @@ class TestCells:
         assert all(row["paper"] is None for row in comparison.cells(small)
                    if row["threshold"] != "0.5")  # fmt: skip
 
+    def test_toy_figures_never_stand_beside_the_papers(self, small: Study) -> None:
+        small.runs[0].result["toy"] = True  # type: ignore[index]
+        assert not any(row["paper"] for row in comparison.cells(small))
+
+    def test_what_was_seen_in_earlier_training_is_seen(self, small: Study) -> None:
+        for made in small.of(("pggan",), BLUR):
+            made.result["pairs"][1]["seen"] = True
+        rows = [row for row in comparison.cells(small) if row["train_on"] == "pggan"]
+        seen = {(row["variant"], row["generator"]): row["seen"] for row in rows}
+        assert seen == {("none", "pggan"): True, ("none", "dcgan"): False,
+                        ("blur", "pggan"): True, ("blur", "dcgan"): True}  # fmt: skip
+
     def test_a_threshold_that_no_run_of_a_cell_has_gives_no_row(self) -> None:
         right = {"real": 9, "pggan": 8}
         groups: dict[Key, list[Run]] = {
@@ -180,7 +196,7 @@ class TestDifferences:
         row = one(rows, generator="dcgan", metric="tnr")
         # Seed 0 finds 4 of 10 more, seed 2 finds 2.
         assert row["difference"] == pytest.approx(0.3)
-        assert (row["lowest_seed"], row["highest_seed"]) == pytest.approx((0.2, 0.4))
+        assert row["by_seed"] == pytest.approx([0.4, 0.2])
         assert (row["seeds"], row["p"], row["p_holm"]) == (2, None, None)
 
     def test_p_is_corrected_within_each_metric(self) -> None:
@@ -267,68 +283,70 @@ class TestPerturbed:
 
 class TestText:
     def test_csv_has_all_columns_and_six_digits(self) -> None:
-        rows: comparison.Rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y"}]
+        rows: comparison.Rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y", "b": [0.5, 1 / 3]}]
         text = comparison.as_csv(rows)
         assert text.splitlines()[0] == "a,b,c"
         assert list(csv.DictReader(io.StringIO(text))) == [
             {"a": "0.333333", "b": "", "c": ""},
-            {"a": "2", "b": "", "c": "x,y"},
+            {"a": "2", "b": "0.5 0.333333", "c": "x,y"},
         ]
 
     @pytest.mark.parametrize(
-        ("changes", "text"),
+        ("by_seed", "text"),
         [
-            ({"seeds": 1}, "50.0 [40.0, 60.0]"),
-            ({"seeds": 2}, "50.0 [40.0, 60.0], 45.0..55.0"),
-            ({"seeds": 4}, "50.0 [40.0, 60.0], 45.0..55.0"),
-            ({"seeds": 5}, "50.0 [40.0, 60.0] ± 2.0"),
-            ({"missing_seeds": "1 2"}, "50.0 [40.0, 60.0] (without seed 1, 2)"),
+            ([0.5], ""),
+            ([0.55, 0.45], "\nseeds 55.0, 45.0"),
+            ([0.5, 0.46, 0.5, 0.54], "\nseeds 50.0, 46.0, 50.0, 54.0"),
+            ([0.5, 0.5, 0.45, 0.5, 0.55], " ± 3.5"),
         ],
     )
-    def test_few_seeds_show_their_range_and_more_their_spread(
-        self, changes: dict[str, Any], text: str
+    def test_few_seeds_show_themselves_and_more_their_spread(
+        self, by_seed: list[float], text: str
     ) -> None:
-        row = {"mean": 0.5, "low": 0.4, "high": 0.6, "std": 0.02, "lowest_seed": 0.45,
-               "highest_seed": 0.55, "seeds": 1, "missing_seeds": ""}  # fmt: skip
-        assert comparison.with_interval(row | changes) == text
+        row = {"mean": 0.5, "low": 0.4, "high": 0.6, "std": spread(np.array(by_seed)),
+               "by_seed": by_seed}  # fmt: skip
+        assert comparison.with_interval(row) == f"50.0 [40.0, 60.0]{text}"
 
-    def test_table_1_has_a_line_for_each_pair_and_metric(self, small: Study) -> None:
+    def test_table_1_has_a_line_for_each_pair_and_variant(self, small: Study) -> None:
         rows = comparison.cells(small)
         header, lines = comparison.table_1(small, rows, "pggan", "0.5")
-        assert header == ["test pair", "n", "metric", "M (none)", "M_GB (blur)", "paper's M",
-                          "paper's M_GB"]  # fmt: skip
-        assert [line[:3] for line in lines[:5]] == [
-            ["real + pggan (seen)", "10+10", "ACC"],
-            ["real + pggan (seen)", "10+10", "TPR"],
-            ["real + pggan (seen)", "10+10", "TNR"],
-            ["real + pggan (seen)", "10+10", "AUROC"],
-            ["real + dcgan (unseen)", "10+10", "ACC"],
+        assert header == ["test pair", "variant", "ACC", "TPR", "TNR", "AUROC", "paper's ACC",
+                          "paper's TPR", "paper's TNR", "images", "seeds"]  # fmt: skip
+        assert [line[:2] + line[-2:] for line in lines] == [
+            ["real + pggan (seen)", "M (none)", "10+10", "3"],
+            ["real + pggan (seen)", "M_GB (blur)", "10+10", "2 (without seed 1)"],
+            ["real + dcgan (unseen)", "M (none)", "10+10", "3"],
+            ["real + dcgan (unseen)", "M_GB (blur)", "10+10", "2 (without seed 1)"],
         ]
-        assert len(lines) == 8
-        assert lines[4][3].startswith("60.0 [")
-        assert lines[4][3].endswith("55.0..65.0")
-        assert lines[4][4].endswith("(without seed 1)")
-        assert lines[4][5:] == ["60.5", "64.0"]  # 60.55 and 64.05 are a little less in binary
-        assert lines[3][5:] == ["-", "-"]
+        assert lines[2][2].startswith("60.0 [")
+        assert lines[2][2].endswith("seeds 55.0, 60.0, 65.0")
+        assert lines[2][6:9] == ["60.5", "95.1", "26.0"]  # 60.55 is a little less in binary
         header, lines = comparison.table_1(small, rows, "pggan+dcgan", "0.5")
-        assert header == ["test pair", "n", "metric", "M (none)"]
-        assert [line[0] for line in lines[::4]] == ["real + pggan (seen)", "real + dcgan (seen)"]
+        assert header[-3:] == ["AUROC", "images", "seeds"]
+        assert [line[0] for line in lines] == ["real + pggan (seen)", "real + dcgan (seen)"]
+
+    def test_a_single_variant_has_no_column(self, small: Study) -> None:
+        groups = {key: runs for key, runs in small.groups.items() if key[1] == NONE}
+        alone = study(groups)
+        header, (line, _) = comparison.table_1(alone, comparison.cells(alone), "pggan", "0.5")
+        assert header[:2] == ["test pair", "ACC"]
+        assert (line[0], *line[-2:]) == ("real + pggan (seen)", "10+10", "3")
 
     def test_differences_are_in_points(self, small: Study) -> None:
-        header, lines = comparison.difference_table(small, comparison.differences(small))
-        assert len(header) == len(lines[0]) == 9
-        (line,) = [one for one in lines if "dcgan" in one[1] and one[2] == "TNR"]
-        assert line[:2] == ["pggan", "real + dcgan (unseen)"]
-        assert line[3] == "M_GB - M"
+        rows = comparison.differences(small)
+        header, lines = comparison.difference_table(small, rows, "pggan")
+        assert header == ["test pair", "variant", "ACC", "TPR", "TNR", "AUROC", "seeds"]
+        (line,) = [one for one in lines if "dcgan" in one[0]]
+        assert (*line[:2], line[-1]) == ("real + dcgan (unseen)", "M_GB (blur)", "2")
         assert line[4].startswith("+30.0 [")
-        assert line[5:] == ["+20.0..+40.0", "-", "-", "2"]
+        assert line[4].endswith("]\nseeds +40.0, +20.0")
 
     def test_p_comes_with_students_interval(self, small: Study) -> None:
         row = one(comparison.differences(small), generator="dcgan", metric="tnr")
         known = row | {"p": 0.012, "p_holm": 0.05, "seeds_low": -0.01, "seeds_high": 0.61}
-        _, (line,) = comparison.difference_table(small, [known])
-        assert line[5:] == ["[-1.0, +61.0]", "0.012", "0.050", "2"]
+        _, (line,) = comparison.difference_table(small, [known], "pggan")
+        assert line[2].endswith("]\nseeds [-1.0, +61.0]\np 0.012, Holm's 0.050")
 
-    def test_markdown_keeps_bars_within_their_cell(self) -> None:
-        text = comparison.as_markdown((["a", "b|c"], [["1", "2"]]))
-        assert text.splitlines() == ["| a | b\\|c |", "|---|---|", "| 1 | 2 |"]
+    def test_markdown_keeps_bars_and_lines_within_their_cell(self) -> None:
+        text = comparison.as_markdown((["a", "b|c"], [["1", "2\n3"]]))
+        assert text.splitlines() == ["| a | b\\|c |", "|---|---|", "| 1 | 2, 3 |"]

@@ -118,7 +118,9 @@ class TestBuild:
     @pytest.mark.slow
     def test_folder_holds_the_images_and_says_it_is_a_toy(self, built: Path) -> None:
         names = _names(built / "demo_dcgan")
-        assert names == [f"{i:06d}.png" for i in range(IMAGES_PER_SOURCE)] + ["source.json"]
+        assert names == [f"{10**6 - i}.png" for i in range(IMAGES_PER_SOURCE, 0, -1)] + [
+            "source.json"
+        ]
         assert json.loads((built / "demo_dcgan" / "source.json").read_text()) == {
             "toy": True,
             "generator": "dcgan",
@@ -145,6 +147,8 @@ class TestBuild:
             build.build_demo(tmp_path / name, {"demo_dcgan": count})
         few, more = (_read(tmp_path / name / "demo_dcgan") for name in ("few", "more"))
         np.testing.assert_array_equal(few, more[-2:])
+        few_names, more_names = (_names(tmp_path / name / "demo_dcgan") for name in ("few", "more"))
+        assert few_names == more_names[-3:]  # with source.json
 
     @pytest.mark.usefixtures("drawn_at_once")
     def test_a_larger_count_or_another_version_is_built_anew(

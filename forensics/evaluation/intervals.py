@@ -1,6 +1,7 @@
 """95 % intervals over images for proportions and for the AUROC."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,24 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     """
     low, high = binomtest(successes, count).proportion_ci(method="wilson")
     return float(low), float(high)
+
+
+def weighted_shares(parts: Sequence[tuple[float, int, int]]) -> tuple[float, float, float]:
+    """A weighted sum of independent proportions, and its 95 % interval within [0, 1].
+
+    Args:
+        parts: weight, successes and count, above zero, of each proportion.
+
+    Source: Newcombe 1998, method 10; for more than two, Zou and Donner 2008.
+    """
+    value = below = above = 0.0
+    for weight, successes, count in parts:
+        share = successes / count
+        low, high = wilson(successes, count)
+        value += weight * share
+        below += (weight * (share - low)) ** 2
+        above += (weight * (high - share)) ** 2
+    return value, max(0.0, value - below**0.5), min(1.0, value + above**0.5)
 
 
 def widened(value: float, count: int) -> tuple[float, float]:

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.metrics import roc_curve
 
-from forensics.evaluation.intervals import Floats, auroc_interval, widened, wilson
+from forensics.evaluation.intervals import (
+    Floats,
+    auroc_interval,
+    weighted_shares,
+    widened,
+    wilson,
+)
 
 AT_THRESHOLD = ("acc", "tpr", "tnr")
 """Metrics of `at_threshold`, in the order of tables; `RANKING` lists those of `ranking`."""
@@ -46,23 +52,17 @@ def at_threshold(
         "tpr": (int((real_logits >= threshold).sum()), len(real_logits)),
         "tnr": (int((generated_logits < threshold).sum()), len(generated_logits)),
     }
-    total = sum(count for _, count in right.values())
-    variance_below = variance_above = 0.0
     for name, (successes, count) in right.items():
         if count == 0:
             of_class = "real" if name == "tpr" else "generated"
             metrics |= undefined(name, f"no {of_class} image")
             continue
-        share = successes / count
-        low, high = wilson(successes, count)
-        metrics |= {name: share, f"{name}_interval": [low, high]}
-        weight = count / total
-        variance_below += (weight * (share - low)) ** 2
-        variance_above += (weight * (high - share)) ** 2
+        metrics |= {name: successes / count, f"{name}_interval": list(wilson(successes, count))}
+    total = sum(count for _, count in right.values())
     if total == 0:
         return metrics | undefined("acc", "no image")
     acc = sum(successes for successes, _ in right.values()) / total
-    interval = [max(0.0, acc - variance_below**0.5), min(1.0, acc + variance_above**0.5)]
+    _, *interval = weighted_shares([(n / total, k, n) for k, n in right.values() if n])
     return {"acc": acc, "acc_interval": interval} | metrics
 
 

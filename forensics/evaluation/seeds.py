@@ -55,7 +55,7 @@ def over_seeds(pair: PairScores, metric: str) -> dict[str, Any]:
     Returns:
         ``mean``; ``low`` and ``high``, the means of the seeds' own 95 % intervals over images of
         `forensics.evaluation.metrics`: at least as wide as an interval of the mean, and never of
-        zero width; ``by_seed``; ``std`` over seeds, None with one seed.
+        zero width; ``by_seed``; ``std``, their `spread`.
     """
     found = np.array([_of_seed(*seed, metric) for seed in zip(*pair, strict=True)])
     mean, low, high = found.mean(axis=0).tolist()
@@ -64,9 +64,14 @@ def over_seeds(pair: PairScores, metric: str) -> dict[str, Any]:
         "mean": mean,
         "low": low,
         "high": high,
-        "std": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        "std": spread(by_seed),
         "by_seed": by_seed.tolist(),
     }
+
+
+def spread(by_seed: Floats) -> float | None:
+    """Standard deviation over seeds; None for one or two, which say too little of it."""
+    return float(by_seed.std(ddof=1)) if len(by_seed) > 2 else None
 
 
 def _of_seed(
@@ -118,7 +123,7 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
 
     Returns:
         ``difference``, the mean over seeds; ``low`` and ``high``, its 95 % interval over images,
-        for these particular detectors; ``lowest_seed`` and ``highest_seed``; ``seeds_low`` and
+        for these particular detectors; ``by_seed``, each seed's; ``seeds_low`` and
         ``seeds_high``, Student's 95 % interval over seeds, for detectors trained with any seed;
         ``p``, two-sided, of the paired t-test over seeds. The last three are None, with a
         ``p_reason``, for too few seeds or differences that are equal but for rounding.
@@ -133,8 +138,7 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
         "difference": float(by_seed.mean()),
         "low": low,
         "high": high,
-        "lowest_seed": float(by_seed.min()),
-        "highest_seed": float(by_seed.max()),
+        "by_seed": by_seed.tolist(),
         "seeds_low": None,
         "seeds_high": None,
         "p": None,
@@ -147,8 +151,8 @@ def difference(first: PairScores, second: PairScores, metric: str) -> dict[str, 
     test = ttest_1samp(by_seed, 0)
     within = test.confidence_interval(0.95)
     return result | {
-        "seeds_low": float(within.low),
-        "seeds_high": float(within.high),
+        "seeds_low": max(-1.0, float(within.low)),
+        "seeds_high": min(1.0, float(within.high)),
         "p": float(test.pvalue),
     }
 

@@ -3,7 +3,7 @@
 import csv
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,38 +38,34 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
 
 
 def _paper(train_on: Sequence[str], generator: str, variant: Variant, metric: str) -> float | None:
-    """The paper's figure for sources of the same names, also for the toy sources."""
-    trained, tested = ([name.removeprefix("demo_") for name in names]
-                       for names in (train_on, [generator]))  # fmt: skip
-    if trained != ["pggan"]:
+    """The paper's figure for sources of the same names."""
+    if list(train_on) != ["pggan"]:
         return None
-    percent = PAPER.get(tested[0], {}).get(variant.name, {}).get(metric)
+    percent = PAPER.get(generator, {}).get(variant.name, {}).get(metric)
     return None if percent is None else percent / 100
 
 
-def _cell(train_on: Sequence[str], real: str, generator: str, variant: Variant) -> dict[str, Any]:
+def _cell(
+    train_on: Sequence[str], variant: Variant, real: str, generator: str, runs: Sequence[Run]
+) -> dict[str, Any]:
     """Columns that identify a row."""
     return {
         "train_on": training_set(train_on),
         "real": real,
         "generator": generator,
-        "seen": generator in train_on,
+        "seen": any(generator in run.seen for run in runs),
         "variant": variant.label,
     }
 
 
 def _measured(pair: PairScores, metric: str) -> dict[str, Any]:
     """Counts, and a metric over seeds."""
-    over = over_seeds(pair, metric)
-    by_seed = over.pop("by_seed")
     return {
         "metric": metric,
         "n_real": pair.real.shape[1],
         "n_generated": pair.generated.shape[1],
-        "seeds": len(by_seed),
-        **over,
-        "lowest_seed": min(by_seed),
-        "highest_seed": max(by_seed),
+        "seeds": len(pair.thresholds),
+        **over_seeds(pair, metric),
     }
 
 
@@ -96,11 +92,11 @@ def cells(study: Study) -> Rows:
                 paper = _paper(train_on, generator, variant, metric)
                 rows.append(
                     {
-                        **_cell(train_on, real, generator, variant),
+                        **_cell(train_on, variant, real, generator, runs),
                         "threshold": None if metric == "auroc" else threshold,
                         **_measured(pair, metric),
                         "missing_seeds": missing,
-                        "paper": paper if threshold == "0.5" else None,
+                        "paper": paper if threshold == "0.5" and not study.toy else None,
                     }
                 )
     return rows
@@ -141,7 +137,7 @@ def differences(study: Study) -> Rows:
         for metric in METRICS:
             rows.append(
                 {
-                    **_cell(train_on, real, generator, variant),
+                    **_cell(train_on, variant, real, generator, runs),
                     "minus": reference.label,
                     "metric": metric,
                     "seeds": len(seeds),
@@ -166,9 +162,9 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
 
     Returns:
         A row for each real source, variant and training set: ``<generator>`` the mean,
-        ``mean_unseen``, ``worst_unseen`` and its generator, a minimum, which is biased downwards;
-        ``left_out``, the value for the generator left out of a leave-one-out training set, None for
-        other sets.
+        ``seen``, the generators trained on; ``mean_unseen``, ``worst_unseen`` and its generator, a
+        minimum, which is biased downwards; ``left_out``, the value for the generator left out of a
+        leave-one-out training set, None for other sets.
     """
     chosen = [
         row for row in rows if row["metric"] == metric and row["threshold"] in (threshold, None)
@@ -188,6 +184,7 @@ def grid(rows: Rows, metric: str, threshold: str) -> Rows:
                 "variant": variant,
                 "train_on": train_on,
                 "seeds": next(iter(of.values()))["seeds"],
+                "seen": [name for name, row in of.items() if row["seen"]],
                 **{name: row["mean"] for name, row in of.items()},
                 "mean_unseen": float(np.mean(list(unseen.values()))) if unseen else None,
                 "worst_unseen": None if worst is None else unseen[worst],
@@ -218,7 +215,7 @@ def perturbed(study: Study) -> Rows:
                 for metric in ("acc", "auroc"):
                     rows.append(
                         {
-                            **_cell(train_on, real, generator, variant),
+                            **_cell(train_on, variant, real, generator, tested),
                             "perturbation": name,
                             "strength": strength,
                             **_measured(pair, metric),
@@ -228,16 +225,21 @@ def perturbed(study: Study) -> Rows:
 
 
 def as_csv(rows: Rows) -> str:
-    """Rows as csv, numbers with six significant digits."""
+    """Rows as csv, numbers with six significant digits, lists with spaces."""
     file = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {k: f"{v:.6g}" if isinstance(v, float) else csv_cell(v) for k, v in row.items()}
-        for row in rows
+        {name: csv_cell(_in_csv(value)) for name, value in row.items()} for row in rows
     )
     return file.getvalue()
+
+
+def _in_csv(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return " ".join(str(_in_csv(inner)) for inner in value)
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 Table = tuple[list[str], list[list[str]]]
@@ -249,111 +251,117 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
+def of_seeds(values: Sequence[float], std: float | None, form: Callable[[float], str]) -> str:
+    """Spread over seeds: their own values, or from `MIN_SEEDS` on the standard deviation."""
+    if len(values) >= MIN_SEEDS and std is not None:
+        return f" ± {100 * std:.1f}"
+    return f"\nseeds {', '.join(map(form, values))}" if len(values) > 1 else ""
+
+
 def with_interval(row: dict[str, Any]) -> str:
-    """Mean, interval over images, spread over seeds, and missing seeds."""
+    """Mean over seeds, interval over images, and spread over seeds."""
     cell = f"{percent(row['mean'])} [{percent(row['low'])}, {percent(row['high'])}]"
-    if row["seeds"] >= MIN_SEEDS:
-        cell += f" ± {percent(row['std'])}"
-    elif row["seeds"] > 1:
-        cell += f", {percent(row['lowest_seed'])}..{percent(row['highest_seed'])}"
-    missing = row["missing_seeds"]
-    return cell + (f" (without seed {missing.replace(' ', ', ')})" if missing else "")
+    return cell + of_seeds(row["by_seed"], row["std"], percent)
+
+
+def pair_name(row: dict[str, Any]) -> str:
+    """Sources of a row's pair, and whether its generator was seen in training."""
+    return f"{row['real']} + {row['generator']} ({'seen' if row['seen'] else 'unseen'})"
+
+
+def _by_pair(rows: Rows, names: Mapping[str, str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows by pair and variant of ``names``, in their orders, then by metric."""
+    titles = dict.fromkeys(pair_name(row) for row in rows)
+    of: dict[tuple[str, str], dict[str, Any]] = {(t, v): {} for t in titles for v in names}
+    for row in rows:
+        of[pair_name(row), row["variant"]][row["metric"]] = row
+    return {key: by_metric for key, by_metric in of.items() if by_metric}
 
 
 def table_1(study: Study, rows: Rows, train_on: str, threshold: str) -> Table:
-    """Table 1 from `cells`, with the paper's figures beside ours where it has them."""
-    chosen = {
-        (row["real"], row["generator"], row["metric"], row["variant"]): row
-        for row in rows
-        if row["train_on"] == train_on and row["threshold"] in (threshold, None)
-    }
-    variants = [v for v in study.variants if any(key[3] == v.label for key in chosen)]
-    papers = [v for v in variants if any(r["paper"] for k, r in chosen.items() if k[3] == v.label)]
-    header = ["test pair", "n", "metric"]
-    header += [v.name if v.name == v.label else f"{v.name} ({v.label})" for v in variants]
-    header += [f"paper's {v.name}" for v in papers]
+    """Table 1 from `cells`, with the paper's figures beside ours where it has them.
+
+    A line for each pair and variant.
+    """
+    chosen = [row for row in rows
+              if row["train_on"] == train_on and row["threshold"] in (threshold, None)]  # fmt: skip
+    names = {variant.label: variant.title for variant in study.variants}
+    several = len(names) > 1
+    papers = [m for m in METRICS if any(r["paper"] for r in chosen if r["metric"] == m)]
+    header = ["test pair", *(["variant"] if several else []), *map(str.upper, METRICS)]
+    header += [*(f"paper's {name.upper()}" for name in papers), "images", "seeds"]
     lines = []
-    for real, generator in study.pairs():
-        for metric in METRICS:
-            of = {v: chosen.get((real, generator, metric, v.label)) for v in variants}
-            any_row = next((row for row in of.values() if row), None)
-            if any_row is None:
-                continue
-            seen = "seen" if any_row["seen"] else "unseen"
-            lines.append(
-                [
-                    f"{real} + {generator} ({seen})",
-                    f"{any_row['n_real']}+{any_row['n_generated']}",
-                    metric.upper(),
-                    *(with_interval(row) if row else "-" for row in of.values()),
-                    *(percent(row["paper"]) if (row := of[v]) else "-" for v in papers),
-                ]
-            )
-    return header, lines
-
-
-def difference_table(study: Study, rows: Rows) -> Table:
-    """`differences` in percentage points."""
-    names = {variant.label: variant.name for variant in study.variants}
-    header = ["trained on", "test pair", "metric", "difference", "points, 95 % over images",
-              "over seeds", "p", "p, Holm's", "seeds"]  # fmt: skip
-
-    def signed(value: float) -> str:
-        return f"{100 * value:+.1f}"
-
-    def over_seeds(row: dict[str, Any]) -> str:
-        if row["p"] is not None:
-            return f"[{signed(row['seeds_low'])}, {signed(row['seeds_high'])}]"
-        return f"{signed(row['lowest_seed'])}..{signed(row['highest_seed'])}"
-
-    lines = []
-    for row in rows:
-        name, minus = (names[row[key]] for key in ("variant", "minus"))
+    for (title, label), of in _by_pair(chosen, names).items():
+        any_row = next(iter(of.values()))
+        missing = any_row["missing_seeds"].replace(" ", ", ")
         lines.append(
             [
-                row["train_on"],
-                f"{row['real']} + {row['generator']} ({'seen' if row['seen'] else 'unseen'})",
-                row["metric"].upper(),
-                f"{name} - {minus}",
-                f"{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]",
-                over_seeds(row),
-                *("-" if (p := row[key]) is None else f"{p:.3f}" for key in ("p", "p_holm")),
-                str(row["seeds"]),
+                title,
+                *([names[label]] if several else []),
+                *(with_interval(of[name]) if name in of else "-" for name in METRICS),
+                *(percent(of[name]["paper"]) if name in of else "-" for name in papers),
+                f"{any_row['n_real']}+{any_row['n_generated']}",
+                str(any_row["seeds"]) + (f" (without seed {missing})" if missing else ""),
             ]
         )
     return header, lines
 
 
+def signed(value: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * value:+.1f}"
+
+
+def difference_table(study: Study, rows: Rows, train_on: str) -> Table:
+    """`differences` of a training set in percentage points, a line for each pair and variant."""
+    chosen = [row for row in rows if row["train_on"] == train_on]
+    names = {variant.label: variant.title for variant in study.variants}
+    header = ["test pair", "variant", *map(str.upper, METRICS), "seeds"]
+
+    def cell(row: dict[str, Any]) -> str:
+        text = f"{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
+        if row["p"] is None:
+            return text + of_seeds(row["by_seed"], None, signed)
+        over_seeds = f"[{signed(row['seeds_low'])}, {signed(row['seeds_high'])}]"
+        return f"{text}\nseeds {over_seeds}\np {row['p']:.3f}, Holm's {row['p_holm']:.3f}"
+
+    return header, [
+        [title, names[label], *map(cell, of.values()), str(next(iter(of.values()))["seeds"])]
+        for (title, label), of in _by_pair(chosen, names).items()
+    ]
+
+
 def grid_table(lines: Rows) -> Table:
     """`grid` in percent; seen generators are marked with a star."""
-    fixed = ("metric", "real", "variant", "train_on", "seeds", "mean_unseen", "worst_unseen",
-             "worst_generator", "left_out")  # fmt: skip
+    fixed = ("metric", "real", "variant", "train_on", "seeds", "seen", "mean_unseen",
+             "worst_unseen", "worst_generator", "left_out")  # fmt: skip
     generators = [
         name for name in dict.fromkeys(key for line in lines for key in line) if name not in fixed
     ]
-    header = ["variant", "trained on", "seeds", *generators, "mean unseen", "worst unseen",
-              "left out"]  # fmt: skip
+    left_out = any(line["left_out"] is not None for line in lines)
+    header = ["variant", "trained on", "seeds", *generators, "mean unseen", "worst unseen"]
+    header += ["left out"] if left_out else []
     return header, [
         [
             line["variant"],
             line["train_on"],
             str(line["seeds"]),
             *(
-                percent(line.get(name)) + (" *" if name in line["train_on"].split("+") else "")
+                percent(line.get(name)) + (" *" if name in line["seen"] else "")
                 for name in generators
             ),
             percent(line["mean_unseen"]),
             percent(line["worst_unseen"])
             + ("" if line["worst_generator"] is None else f" ({line['worst_generator']})"),
-            percent(line["left_out"]),
+            *([percent(line["left_out"])] if left_out else []),
         ]
         for line in lines
     ]
 
 
 def in_markdown(text: str) -> str:
-    """A text for Markdown, whose names of sources are neither HTML nor ends of cells."""
-    return " ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
+    """A text for Markdown, whose names of sources are neither HTML nor ends of cells or lines."""
+    return ", ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
 
 
 def as_markdown(table: Table) -> str:

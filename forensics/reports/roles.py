@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from forensics.reports.comparison import Rows, Table, percent
+from forensics.evaluation.seeds import spread
+from forensics.reports.comparison import Rows, Table, of_seeds, percent
 from forensics.reports.run import Run
 from forensics.reports.study import Study
 from forensics.reports.variants import training_set
@@ -21,7 +22,7 @@ def rates(study: Study) -> Rows:
     """Rates of each source outside the test pairs, by training set and variant.
 
     Returns:
-        Rows with the mean over seeds and the lowest and highest seed: ``fpr`` of unseen real
+        Rows with the mean over seeds, their spread and ``by_seed``: ``fpr`` of unseen real
         sources, ``tnr`` and ``auroc`` of generators used for validation only.
     """
     found: dict[tuple[str, str, str, str, str | None], list[float]] = {}
@@ -43,8 +44,8 @@ def rates(study: Study) -> Rows:
             "n": counts[train_on, variant, source, metric, threshold],
             "seeds": len(values),
             "mean": float(np.mean(values)),
-            "lowest_seed": min(values),
-            "highest_seed": max(values),
+            "std": spread(np.array(values)),
+            "by_seed": values,
         }
         for (train_on, variant, source, metric, threshold), values in found.items()
     ]
@@ -85,5 +86,4 @@ def table(study: Study, rows: Rows, threshold: str) -> Table:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return "-"
-    spread = f", {percent(row['lowest_seed'])}..{percent(row['highest_seed'])}"
-    return percent(row["mean"]) + (spread if row["seeds"] > 1 else "")
+    return percent(row["mean"]) + of_seeds(row["by_seed"], row["std"], percent)

@@ -72,6 +72,11 @@ class Run:
         """Real source and generator of each tested pair."""
         return [(pair["real"], pair["generator"]) for pair in self.result["pairs"]]
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """The tested generators that were seen in training, including earlier training."""
+        return frozenset(pair["generator"] for pair in self.result["pairs"] if pair["seen"])
+
     @cached_property
     def logits(self) -> dict[str, NDArray[np.float64]]:
         """Logits of the tested images by source, in the order of the test."""

@@ -53,8 +53,18 @@ class Study(NamedTuple):
 
     @property
     def train_sets(self) -> list[tuple[str, ...]]:
-        """Every set of generators trained on, smallest first."""
-        return sorted(dict.fromkeys(train_on for train_on, _ in self.groups), key=len)
+        """Every set of generators trained on, smallest first.
+
+        In the order of the tested generators, so that in a grid of them the cells of the only seen,
+        or the only unseen, generators are a diagonal.
+        """
+        tested = list(dict.fromkeys(generator for _, generator in self.pairs()))
+
+        def order(train_on: tuple[str, ...]) -> tuple[int, list[bool]]:
+            few = 2 * len(train_on) <= len(tested)
+            return len(train_on), [(name in train_on) is not few for name in tested]
+
+        return sorted(dict.fromkeys(train_on for train_on, _ in self.groups), key=order)
 
     @property
     def thresholds(self) -> list[str]:

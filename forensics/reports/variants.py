@@ -42,6 +42,11 @@ class Variant(NamedTuple):
     label: str
     name: str
 
+    @property
+    def title(self) -> str:
+        """The paper's name and the label."""
+        return self.name if self.name == self.label else f"{self.name} ({self.label})"
+
 
 def training_set(generators: Sequence[str]) -> str:
     """Name of a set of training generators in tables."""

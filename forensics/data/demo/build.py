@@ -30,6 +30,8 @@ from forensics.images.listing import PROVENANCE
 from forensics.progress import Progress
 
 _AT_ONCE = 16
+_LAST = 999_999
+"""Number in the name of a source's last image."""
 
 
 def build_demo(root: Path, counts: Mapping[str, int]) -> None:
@@ -84,9 +86,11 @@ def _is_missing(folder: Path, count: int) -> bool:
 
 
 def _write_image(folder: Path, source: str, count: int, number: int) -> None:
-    # Counted from the end: the last images, the test images, do not depend on the count.
-    pixels = render(source, count - 1 - number)
-    Image.fromarray(pixels).save(folder / f"{number:06d}.png", compress_level=1)
+    # Counted from the end: the last images, the test images, do not depend on the count, and
+    # neither do their names, by which reports recognise them.
+    before_last = count - 1 - number
+    name = f"{_LAST - before_last}.png"
+    Image.fromarray(render(source, before_last)).save(folder / name, compress_level=1)
 
 
 def _build_source(root: Path, source: str, count: int, progress: Progress) -> None:
