@@ -7,10 +7,12 @@ machine affects them all; nothing else should run.
 
 import argparse
 import csv
+import os
 import statistics
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import pytorch_lightning as pl
 import torch
 
 from forensics import config, runs
-from forensics.compute import in_bfloat16
+from forensics.compute import in_bfloat16, in_order, torch_threads
 from forensics.data.faces import open_faces
 from forensics.generators import Gan, sampling
 from forensics.preprocess.base import Draws
@@ -117,29 +119,38 @@ def our_steps(settings: GenerateSettings, folder: Path) -> float:
     return clock.rate
 
 
-def bare_samples(settings: GenerateSettings) -> float:
-    """Images/s of the forward pass alone, in the same batches."""
+def sampled(work: Callable[[], object]) -> tuple[float, float]:
+    """Images/s, and CPU ms/image of all cores, of a function that makes `SAMPLES` images."""
+    started, cpu = now(), time.process_time()
+    work()
+    return SAMPLES / (now() - started), 1000 * (time.process_time() - cpu) / SAMPLES
+
+
+def bare_samples(settings: GenerateSettings) -> tuple[float, float]:
+    """The forward pass alone, in the same batches and threads."""
     gan = built(settings)
     latents = gan.draw_latents(sampling.AT_ONCE, torch.Generator().manual_seed(0))
-    gan.sample(latents)
-    started = now()
-    for _ in range(SAMPLES // sampling.AT_ONCE):
+    threads = max(1, torch.get_num_threads() // sampling.BLOCKS_AT_ONCE)
+    with torch_threads(threads):
         gan.sample(latents)
-    return SAMPLES / (now() - started)
+        blocks = range(SAMPLES // sampling.AT_ONCE)
+        passes = in_order(lambda _: gan.sample(latents), blocks, sampling.BLOCKS_AT_ONCE)
+        return sampled(lambda: deque(passes, maxlen=0))
 
 
-def our_samples(settings: GenerateSettings, folder: Path) -> float:
-    """Images/s with lossless writing."""
+def our_samples(settings: GenerateSettings, folder: Path) -> tuple[float, float]:
+    """Sampling of generate.py, with lossless writing."""
     gan = built(settings)
     gan.sample(gan.draw_latents(sampling.AT_ONCE, torch.Generator().manual_seed(0)))
-    started = now()
-    sampling.write_samples(gan, folder, SAMPLES, {"seed": 0})
-    return SAMPLES / (now() - started)
+    make = sampling.from_latents(gan, 0)
+    return sampled(lambda: sampling.write_samples(make, folder, SAMPLES, {"seed": 0}))
 
 
 def main() -> None:
-    """Measure, print and write the results."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Measure, print and write the results, in the place of earlier ones of the same name."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--sampling", action="store_true", help="measure sampling alone")
+    given = parser.parse_args()
     config.register()
     measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
@@ -147,31 +158,45 @@ def main() -> None:
         for number in range(ROUNDS):
             for name in STUDY:
                 settings = compose(name, folder)
-                open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
                 place = folder / f"{name}{number}"
-                steps = bare_steps(settings), our_steps(settings, place / "run")
-                images = bare_samples(settings), our_samples(settings, place / "png")
-                pairs = {"training": (*steps, "steps/s"), "sampling": (*images, "images/s")}
-                for part, (bare, ours, unit) in pairs.items():
-                    measured[name, f"{part}, bare", unit].append(bare)
-                    measured[name, f"{part}, ours", unit].append(ours)
-                    measured[name, f"{part}, ours / bare", "ratio"].append(ours / bare)
+                if not given.sampling:
+                    open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
+                    bare, ours = bare_steps(settings), our_steps(settings, place / "run")
+                    measured[name, "training, bare", "steps/s"].append(bare)
+                    measured[name, "training, ours", "steps/s"].append(ours)
+                    measured[name, "training, ours / bare", "ratio"].append(ours / bare)
+                (bare, cpu), (ours, more) = (
+                    bare_samples(settings), our_samples(settings, place / "png")
+                )  # fmt: skip
+                measured[name, "sampling, bare", "images/s"].append(bare)
+                measured[name, "sampling, ours", "images/s"].append(ours)
+                measured[name, "sampling, ours / bare", "ratio"].append(ours / bare)
+                measured[name, "sampling, bare", "CPU ms/image"].append(cpu)
+                measured[name, "sampling, ours", "CPU ms/image"].append(more)
+                measured[name, "sampling, CPU of bare / of ours", "ratio"].append(cpu / more)
     of_machine = runs.provenance(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    rows = [
-        {
+    where = {
+        "device": of_machine["device"], "threads": of_machine["threads"],
+        "load": f"{os.getloadavg()[2]:.1f}", "torch": of_machine["versions"]["torch"],
+        "commit": f"{of_machine['git_commit']}{'+' if of_machine['git_changed'] else ''}",
+    }  # fmt: skip
+    rows = {
+        (name, what, unit): {
             "generator": name, "what": what, "unit": unit, "min": f"{min(values):.4g}",
             "median": f"{statistics.median(values):.4g}", "max": f"{max(values):.4g}",
-            "n": len(values), "device": of_machine["device"], "threads": of_machine["threads"],
-            "torch": of_machine["versions"]["torch"], "commit": of_machine["git_commit"],
+            "n": len(values), **where,
         }
         for (name, what, unit), values in measured.items()
-    ]  # fmt: skip
-    for row in rows:
-        print("{generator:8} {what:22} {min:>8} {median:>8} {max:>8} {unit}".format(**row))
-    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    }  # fmt: skip
+    for row in rows.values():
+        print("{generator:8} {what:31} {min:>8} {median:>8} {max:>8} {unit}".format(**row))
+    path = Path(__file__).with_suffix(".csv")
+    with path.open(newline="") as file:
+        kept = {(row["generator"], row["what"], row["unit"]): row for row in csv.DictReader(file)}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(next(iter(rows.values()))), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows((kept | rows).values())
 
 
 if __name__ == "__main__":

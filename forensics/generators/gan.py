@@ -156,5 +156,5 @@ def doublings(image_size: int, least: int) -> int:
 
 def to_uint8(images: Tensor) -> Tensor:
     """Convert ``(B, 3, S, S)`` images in [-1, 1] to ``(B, S, S, 3)`` uint8."""
-    levels = images.float().add(1).mul(127.5).round().clamp(0, 255)
+    levels = images.float().add(1).mul_(127.5).round_().clamp_(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

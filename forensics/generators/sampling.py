@@ -6,6 +6,7 @@ so that interrupted sampling resumes and images of different generators are neve
 
 import json
 import os
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -138,9 +139,38 @@ def name_of(number: int) -> str:
 def _write(path: Path, row: NDArray[np.uint8]) -> None:
     """Write one image atomically."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    # Run-length matching only: twice as fast as the default strategy, and smaller, too.
-    Image.fromarray(row).save(unfinished, "png", compress_level=1, compress_type=zlib.Z_RLE)
+    unfinished.write_bytes(stored_png(row))
     unfinished.replace(path)
+
+
+def stored_png(image: NDArray[np.uint8]) -> bytes:
+    """A PNG without compression, whose writing takes a twentieth of the time, and reading a sixth.
+
+    Compression would make it a quarter to a half smaller. Pillow tries all filters for each line,
+    even if nothing is to be compressed.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+
+    Source: the W3C's PNG specification.
+    """
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, _ = image.shape
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter, 0 for none
+    lines[:, 1:] = image.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", zlib.compress(lines.tobytes(), 0)),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def read_samples(folder: Path, count: int) -> Iterator[NDArray[np.uint8]]:
