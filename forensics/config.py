@@ -99,10 +99,10 @@ def typed(config: DictConfig, kind: type[S]) -> S:
 def _with_sources(config: DictConfig, *, testing: bool) -> DictConfig:
     """Fill in the sources that ``dataset.find_layout`` finds; values that are given remain."""
     dataset = config.dataset
+    keys = ("real", "unseen_real", "generators", "pairs", "train_on", "folders", "below")
+    set_ = {key: dataset[key] for key in keys if not OmegaConf.is_missing(dataset, key)}
     given: dict[str, Any] = {
-        key: OmegaConf.to_object(dataset[key])
-        for key in ("real", "unseen_real", "generators", "pairs", "train_on", "folders", "below")
-        if not OmegaConf.is_missing(dataset, key)
+        key: OmegaConf.to_object(value) for key, value in set_.items() if OmegaConf.is_config(value)
     }
     names = given.get("real", [])
     folders = {name: Path(given["folders"].get(name, Path(dataset.root, name))) for name in names}

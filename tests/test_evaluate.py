@@ -207,14 +207,14 @@ class TestAnEvaluation:
         self, run: Run, tmp_path: Path
     ) -> None:
         write_images(tmp_path / "faces" / "other", 12, 7)
-        assert run("dataset.real=[real,other]", "+dataset.pairs.unseen=other") == 0
+        assert run("dataset.real=[real,other]", "dataset.pairs={unseen: other}") == 0
         (result,) = read(tmp_path)["detectors"]
         pairs = [(pair["real"], pair["generator"]) for pair in result["pairs"]]
         assert pairs == [("real", "seen"), ("other", "seen"), ("other", "unseen")]
 
     @pytest.mark.parametrize(
-        "given", ["+dataset.pairs.nobody=real", "+dataset.pairs.unseen=nobody",
-                  "+dataset.pairs.unseen=[]", "+dataset.pairs.unseen=[real,nobody]"]
+        "given", ["dataset.pairs={nobody: real}", "dataset.pairs={unseen: nobody}",
+                  "dataset.pairs={unseen: []}", "dataset.pairs={unseen: [real,nobody]}"]
     )  # fmt: skip
     def test_pairs_of_unknown_sources_are_refused(
         self, given: str, run: Run, capfd: pytest.CaptureFixture[str]

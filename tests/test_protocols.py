@@ -378,6 +378,8 @@ def test_no_file_and_no_group_is_in_two_parts(
         ({"below": {"nobody": ["x"]}}, "below"),
         ({"below": {"seen": []}}, "below.seen"),
         ({"pairs": {"real": "real"}}, "pairs"),
+        ({"pairs": ["real"]}, "pairs"),
+        ({"split": Protocol.listed, "listed": "train.txt"}, "listed"),
         ({"pairs": {"seen": "unseen"}}, "pairs"),
         ({"pairs": {"seen": []}}, "pairs"),
     ],

@@ -77,6 +77,13 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(names):
         for root in ("faces", "other"):
             write_images(home / root / name, 16, seed, 128)
+    for seed, part in enumerate(("train", "valid", "test")):
+        for class_ in ("real", "fake"):
+            write_images(
+                home / "data" / "140k" / part / class_, 8, 200 + 2 * seed + (class_ == "real"), 128
+            )
+    for seed, class_ in enumerate(("0_real", "1_fake")):
+        write_images(home / "data" / "ForenSynths" / "test" / "progan" / class_, 8, seed, 128)
     write_images(home / "photos", 3, 99, 128)
     write_images(home, 1, 98)[0].rename(home / "more.jpg")
     write_images(home / "archive", 3, 97, 128)
@@ -94,6 +101,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(line: str) -> list[str]:
     """A command with this machine's places, and small."""
     places = {"/faces": "faces", "/other": "other", "/elsewhere": "other", "/archive": "archive",
+              "=/data/": "=data/",
               "~/Downloads/": "", "DIR/celeba/": "", "images=10000": "images=8",
               "images=5000": "images=8",
               "outputs/table1_paper more/runs": "outputs/A",

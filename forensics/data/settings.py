@@ -80,12 +80,12 @@ class DatasetSettings:
     real: list[str]
     unseen_real: list[str]
     generators: list[str]
-    pairs: dict[str, Any]
+    pairs: Any
     train_on: list[str]
     validate_on: list[str]
     paired: bool
     split: Protocol
-    listed: dict[str, str]
+    listed: Any
     group: Any
     train_count: int | None
     test_count: int | None
@@ -114,6 +114,12 @@ class DatasetSettings:
                         "twice: give each source one role.",
                         key=f"dataset.{key}",
                     )
+        for key in ("pairs", "listed"):
+            value = getattr(self, key) or {}
+            checks.require(
+                isinstance(value, dict), f"dataset.{key}", value, "be {NAME: VALUE, ...}"
+            )
+            setattr(self, key, value)
         self._check_known("folders", self.names)
         self._check_known("below", self.names)
         for name, below in self.below.items():

@@ -72,7 +72,7 @@ def write_tables(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
                if name.startswith((_BALANCED, "auroc", "ap_"))]  # fmt: skip
     header = ["detector", "generator", "real images", "n", *map(_title, columns)]
     lines = [
-        [row["detector"], row["generator"], row["real"] or "", _counts(row)]
+        [row["detector"], _marked(row["generator"], row), row["real"] or "", _counts(row)]
         + [_number(name, row.get(name)) for name in columns]
         for row in every
     ]
@@ -139,8 +139,9 @@ def _of_detector(result: Mapping[str, Any]) -> Iterator[str]:
         for row in every:
             name = row["generator"]
             name += f" / {row['real']}" if row["real"] and several.count(name) > 1 else ""
-            name += " *" if row["seen"] else ""
-            lines.append([name, _counts(row), *(_number(of, row[of]) for of in columns)])
+            lines.append(
+                [_marked(name, row), _counts(row), *(_number(of, row[of]) for of in columns)]
+            )
         notes = map(wrapped, _notes(_thresholds(result)))
         yield "\n".join([*notes, aligned(lines, "l" + "r" * (len(lines[0]) - 1))])
     thresholds = in_order(result["calibration"]["thresholds"])
@@ -173,6 +174,10 @@ def _called_generated(source: Mapping[str, Any], thresholds: Sequence[str]) -> l
     if source["real"]:
         return [percent(1 - source[f"tpr_at_{name}"]) for name in thresholds]
     return [percent(source[f"tnr_at_{name}"]) for name in thresholds]
+
+
+def _marked(name: str, row: Mapping[str, Any]) -> str:
+    return f"{name} *" if row["seen"] else name
 
 
 def _counts(row: Mapping[str, Any]) -> str:
