@@ -1,7 +1,9 @@
 """The programs outside a clone: the installed package, and Python."""
 
+import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,6 +107,25 @@ class TestFromPython:
         assert after == before
         detector = forensics.Detector.load("outputs/x")
         assert detector.predict(sorted((tmp_path / "faces" / "real").iterdir())[0])[0].verdict
+
+    @pytest.mark.slow
+    def test_the_notebook_runs(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        notebook = json.loads((ROOT / "docs" / "quick_start.ipynb").read_text())
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+        # Fewer images, which take long to render.
+        few = ["dataset.train_count=40", "dataset.test_count=10", "max_epochs=1", "trainer=cpu"]
+        train = forensics.train
+        monkeypatch.setattr(forensics, "train", lambda given: train([*given, *few]))
+        names: dict[str, object] = {}
+        for cell in cells:
+            exec("".join(cell["source"]), names)
+        out = capsys.readouterr().out
+        assert re.search(r"demo_pggan +seen +TPR \d\.\d\d  TNR \d\.\d\d\n", out)
+        assert re.search(r"demo_dcgan +unseen +TPR", out)
+        assert len(re.findall(r"\.png (real|generated|unsure) \d\.\d+", out)) == 3
 
     @pytest.mark.parametrize(
         ("override", "said"),

@@ -240,7 +240,7 @@ def write_page(
         "detector": f"{card.model}, trained on {', '.join(provenance.real)} (real) and "
         f"{', '.join(provenance.trained_on) or 'none'} (generated), preprocess "
         f"{provenance.preprocess}; weights sha256 {detector.sha256[:12]}, version "
-        f"{provenance.version}, commit {provenance.git_commit}",
+        f"{provenance.version}, commit {provenance.git_commit or 'unknown'}",
         "limits": [
             f"An image is called generated if its {unit} is below {generated:.3f}, and real from "
             f"{real:.3f} on: 1 % and 5 % of the validation real images are below.",
