@@ -24,7 +24,7 @@ TRAIN = Path(__file__).parents[1] / "train.py"
 
 
 def opened(settings: DatasetSettings, cache: Path) -> FaceData:
-    data = FaceData(settings, Untouched(), 4, 0, cache)
+    data = FaceData(settings, Untouched(), 4, 0, cache, spare=4)
     data.setup()
     return data
 

@@ -160,6 +160,7 @@ class FaceData(pl.LightningDataModule):
         batch_size: images in a batch, over all devices together.
         seed: decides validation images, order and the preprocess's draws.
         cache_dir: folder of prepared images.
+        spare: number of images of each source prepared besides those that can be in the split.
 
     Attributes (after `setup`):
         sources: those of ``settings.names``, in that order: real ones first.
@@ -176,9 +177,10 @@ class FaceData(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         cache_dir: Path,
+        spare: int = 0,
     ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self._spare = settings, spare
         self._preprocess = preprocess
         self.batch_size, self._seed, self._cache_dir = batch_size, seed, cache_dir
         self._is_set_up = False
@@ -211,7 +213,7 @@ class FaceData(pl.LightningDataModule):
             qualities = jpeg_qualities(reals, settings.train_count)
             generated = [name for name in settings.names if name not in settings.all_real]
             preparation = preparation._replace(qualities=dict.fromkeys(generated, qualities))
-        needed = needed_images(settings)
+        needed = needed_images(settings, self._spare)
         self.sources = open_sources(folders, preparation, self._cache_dir, needed, settings.below)
         self.split = split_sources(self.sources, settings, self._seed)
         if len(self.split.train) < self.batch_size:

@@ -76,14 +76,22 @@ class Split(NamedTuple):
     groups: dict[str, int]
 
 
-def needed_images(settings: DatasetSettings) -> dict[str, Needed] | None:
-    """The images of each source that can be in a part of the split; None if any of them can."""
+def needed_images(settings: DatasetSettings, spare: int = 0) -> dict[str, Needed] | None:
+    """The images of each source that can be in a part of the split; None if any of them can.
+
+    Args:
+        settings: protocol, counts and roles.
+        spare: number of further images of each source.
+    """
     train, test = settings.train_count, settings.test_count
     if settings.split is not Protocol.first_last or train is None or test is None:
         return None
     fitted = {*settings.real, *settings.train_on, *settings.validate_on}
     return {
-        name: Needed(train if name in fitted else 0, 0 if name in settings.validate_on else test)
+        name: Needed(
+            spare + (train if name in fitted else 0),
+            0 if name in settings.validate_on else test,
+        )
         for name in settings.names
     }
 

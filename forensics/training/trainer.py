@@ -51,6 +51,7 @@ def assemble_detector(
         settings.batch_size,
         settings.seed,
         Path(settings.cache_dir),
+        settings.watch,
     )
     size, from_run = settings.dataset.image_size, settings.init is not None
     detector = settings.detector.build(size, pretrained=not from_run)
