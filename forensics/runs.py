@@ -189,7 +189,6 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def provenance(device: torch.device) -> dict[str, Any]:
     """Provenance of a result: code, libraries, machine."""
-    on_gpu = device.type == "cuda"
     changes = _git("status", "--porcelain", "--untracked-files=no")
     packages = ("forensics", "torch", "torchvision", "pytorch-lightning", "numpy", "pillow")
     return {
@@ -197,7 +196,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "git_changed": None if changes is None else changes != "",
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in packages},
-        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -218,6 +217,11 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None  # run from a checkout without being installed
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU, or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def _processor() -> str:

@@ -27,6 +27,7 @@ from forensics.detectors import DETECTORS
 from forensics.detectors.card import UPGRADES
 from forensics.model_files import load_model
 from forensics.preprocess import PREPROCESSES
+from forensics.reports.report import write_report
 from forensics.scoring import Predictor
 from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
@@ -92,6 +93,16 @@ class TestARun:
         assert "real + unseen (unseen)" in out
         assert f"kept: epoch {result['epoch']}, the lowest val/loss" in out
         assert max(map(len, out.splitlines())) <= 80
+        header = [line.partition(" ") for line in out.partition("epoch 1 of 2")[0].splitlines()]
+        facts = {name: fact.strip() for name, _, fact in header}
+        assert facts["device"].endswith(("float32", "bfloat16"))
+        assert facts["model"].startswith("dcgan_discriminator, ")
+        assert facts["images"] == "16 px, view resize; preprocess noise"
+        assert facts["run"] == "outputs/x, new"
+        assert facts["train"] == "16 real, 16 seen"
+        assert facts["validation"] == "4 real, 4 seen"
+        assert facts["test"] == "10 real, 10 seen, 10 unseen (unseen)"
+        assert result["debug"] is False
         assert "Run folder: outputs/x" in out
         assert "tensorboard --logdir outputs" in out
 
@@ -232,6 +243,26 @@ class TestARun:
         assert tested < scored
         assert len(fitted) > 30
         assert not fitted & tested
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_a_quick_one_sees_two_batches_and_says_so_everywhere(
+        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("name=x", "debug=quick", "batch_size=4", "audit=off") == 0
+        said = capfd.readouterr().out
+        assert said.count("debug=quick: two batches of everything") == 2  # first and last
+        assert "epoch 1 of 1:" in said
+        folder = tmp_path / "outputs" / "x"
+        result = json.loads((folder / "result.json").read_text())
+        assert result["debug"] is True
+        assert result["images"]["train"] == {"real": 6, "seen": 6, "unseen": 0}
+        assert result["images"]["test"] == {"real": 8, "seen": 8, "unseen": 8}
+        events = EventAccumulator(str(folder)).Reload()
+        start = events.SummaryMetadata("_hparams_/session_start_info")
+        assert b"quick" in start.plugin_data.content
+        write_report([folder], tmp_path)
+        assert (tmp_path / "report.md").read_text().startswith("**Trial runs with debug=quick")
+        assert "Trial runs with debug=quick" in (tmp_path / "report.html").read_text()
 
     @pytest.mark.slow
     def test_warns_of_nothing_a_user_could_not_act_on(

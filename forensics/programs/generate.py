@@ -31,7 +31,7 @@ from forensics.programs import CONF
 from forensics.reports.tables import quality_table
 from forensics.training import checkpoints
 from forensics.training.autoencoders import fit_autoencoders
-from forensics.training.settings import GenerateSettings
+from forensics.training.settings import QUICK, Debug, GenerateSettings
 from forensics.training.trainer import assemble_generator, pick_device, take_rank
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,8 @@ def sample(
         Content of the ``source.json`` beside the images.
     """
     name = card["network"]["name"]
-    folder = Path(settings.dataset.root) / (settings.source or name)
+    quick = settings.debug is Debug.quick
+    folder = Path(settings.dataset.root) / f"{settings.source or name}{'_debug' if quick else ''}"
     made_by = {
         "generator": name,
         "generator_sha256": sha256,
@@ -164,6 +165,7 @@ def sample(
     samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
     measured = quality(faces.rows, samples, settings.seed)
     content = {**card, **made_by, "images": settings.images, "quality": measured}
+    content["debug"] = quick
     if made_from:
         content["made_from"] = made_from
     sampling.finish(folder, content)
@@ -207,10 +209,13 @@ def main(composed: DictConfig) -> None:
                 train(settings, generator, folder, resumed)
             if not runs.on_first_device():
                 return
-            result: dict[str, Any] = {"settings": plain(settings)}
+            quick = settings.debug is Debug.quick
+            result: dict[str, Any] = {"settings": plain(settings), "debug": quick}
             if settings.images:
                 result["source"] = sample(settings, *trained(folder))
             files.write_json(folder / runs.RESULT, result)
+        if quick:
+            log.warning(QUICK)
         log.info("Run folder: %s", runs.shown(folder))
         log.info("Curves, samples: tensorboard --logdir %s", runs.shown(folder).parent)
 

@@ -48,7 +48,7 @@ from forensics.reports.tensorboard import log_features, log_results
 from forensics.scoring.scorer import Scorer
 from forensics.training import checkpoints
 from forensics.training.loggers import validation_loss
-from forensics.training.settings import TrainSettings
+from forensics.training.settings import QUICK, Debug, TrainSettings
 from forensics.training.trainer import assemble_detector, take_rank
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
     prepare, fit, testing = np.diff(clock).round(2).tolist()
     result = {
         "toy": settings.dataset.toy,
+        "debug": settings.debug is Debug.quick,
         "model": config.option(settings.model),
         "preprocess": config.option(settings.preprocess),
         "settings": plain(settings),
@@ -193,6 +194,8 @@ def train(settings: TrainSettings, folder: Path, resumed: Path | None) -> None:
         log.warning(wrapped(no_better))
     if settings.dataset.toy:
         log.info("Toy data: rendered faces, whose figures say nothing about real GANs.")
+    if result["debug"]:
+        log.warning(wrapped(QUICK))
     log.info("Run folder: %s", shown)
     log.info("Curves:     tensorboard --logdir %s", shown.parent)
 

@@ -24,7 +24,7 @@ def markdown(facts: Mapping[str, Any], sections: Sequence[Section]) -> str:
         facts: `forensics.reports.report.facts`.
         sections: sections of `forensics.reports.sections`; figures are left out.
     """
-    lines = []
+    lines = [f"**{facts['trial']}**\n"] if facts["trial"] else []
     problems, chance, count = facts["problems"], facts["chance"], facts["count"]
     if problems:
         total = len(problems) + count

@@ -7,6 +7,7 @@ from typing import Any
 
 from forensics.files import atomic
 from forensics.reports import comparison, findings, roles, sections
+from forensics.reports.closing import closing
 from forensics.reports.page import markdown, page
 from forensics.reports.run import Run, in_order
 from forensics.reports.study import Study, read_study
@@ -17,6 +18,7 @@ from forensics.runs import shown
 log = logging.getLogger(__name__)
 
 PAGE = "report.html"
+TRIAL = "Trial runs with debug=quick, on two batches of images: the figures are no evidence."
 
 
 def write_report(folders: Sequence[Path], to: Path) -> Study:
@@ -52,9 +54,8 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
         if rows:
             _write(to / f"{name}.csv", comparison.as_csv(rows).encode())
 
-    finding = sections.finding(study, found, to)
     all_sections = [
-        *finding,
+        *sections.finding(study, found, to),
         *sections.table_1(study, cells),
         *sections.other_roles(study, others),
         *sections.differences(study, changes),
@@ -70,7 +71,7 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
     _write(to / PAGE, page(of_study, all_sections).encode())
     for problem in study.problems:
         log.warning("no result: %s (%s)", shown(problem.folder), problem.reason)
-    log.info("\n%s\n", markdown(of_study, finding))
+    log.info("\n%s\n", closing(study, found))
     log.info("Report: %s", shown(to / PAGE))
     return study
 
@@ -92,6 +93,7 @@ def facts(study: Study) -> dict[str, Any]:
             {"folder": shown(p.folder), "reason": p.reason, "overrides": p.overrides}
             for p in study.problems
         ],
+        "trial": TRIAL if study.debug else "",
         "toy": study.toy,
         "commands": study.commands,
         "date": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",

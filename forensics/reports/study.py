@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from forensics.detectors.card import CERTAIN_REAL
 from forensics.errors import UserError
 from forensics.evaluation.seeds import PairScores
-from forensics.reports import form
+from forensics.reports import form, tables
 from forensics.reports.run import Run, in_order, is_complete, read_runs
 from forensics.reports.variants import CIRCUMSTANCES, NO_VARIANT, Variant, order, variants
 from forensics.runs import FAILED, SWEEP, shown
@@ -69,7 +69,7 @@ class Study(NamedTuple):
     @property
     def thresholds(self) -> list[str]:
         """Names of the thresholds that any run has."""
-        return list(dict.fromkeys(name for run in self.runs for name in run.result["thresholds"]))
+        return tables.in_order(name for run in self.runs for name in run.result["thresholds"])
 
     @property
     def threshold(self) -> str:
@@ -81,6 +81,11 @@ class Study(NamedTuple):
     def toy(self) -> bool:
         """Whether any run is of the toy faces."""
         return any(run.result["toy"] for run in self.runs)
+
+    @property
+    def debug(self) -> bool:
+        """Whether the runs are trials on a few images, by ``debug=quick``."""
+        return any(run.result.get("debug") for run in self.runs)
 
     def of(self, train_on: tuple[str, ...], variant: Variant) -> list[Run]:
         """The runs of a training set and variant, by seed."""
@@ -157,11 +162,22 @@ def read_study(folders: Sequence[Path]) -> Study:
             f"{shown(problem.folder)} ({problem.reason}): run them again."
         )
     ordered = [run for of_folder in runs.values() for run in of_folder]
+    _refuse_trials_among_others(ordered)
     groups = _grouped(ordered)
     _refuse_other_images(ordered)
     for run in ordered:
         run.check()
     return Study(ordered, groups, list(problems.values()), commands)
+
+
+def _refuse_trials_among_others(runs: list[Run]) -> None:
+    trials = [run for run in runs if run.result.get("debug")]
+    if 0 < len(trials) < len(runs):
+        raise UserError(
+            f"{trials[0].name} was a trial with debug=quick, whose figures say nothing: leave it "
+            "out, or train it completely.",
+            key=trials[0].name,
+        )
 
 
 def _is_job(folder: Path) -> bool:

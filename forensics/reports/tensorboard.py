@@ -106,6 +106,7 @@ def _log_hyperparameters(writer: SummaryWriter, result: Mapping[str, Any], step:
         "seed": settings["seed"],
         "batch_size": settings["batch_size"],
         "max_epochs": settings["max_epochs"],
+        "debug": str(settings["debug"]),
     }
     metrics = [
         summary_v2.Metric(name, display_name=heading)

@@ -15,6 +15,7 @@ OPTIONS = ("model", "preprocess")
 
 NO_VARIANT = (
     "seed", "name", "resume", "plugin", "dataset.root", "dataset.folders", "dataset.train_on",
+    "debug",
 )  # fmt: skip
 """Settings, or groups of them, that do not define variants; training sources are another axis."""
 

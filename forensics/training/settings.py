@@ -24,6 +24,22 @@ class AuditMode(StrEnum):
     off = "off"
 
 
+class Debug(StrEnum):
+    """Whether to try a run out on a few images; its figures then say nothing."""
+
+    off = "off"
+    quick = "quick"
+
+
+QUICK_BATCHES = 2
+"""Batches of everything in a ``quick`` run."""
+
+QUICK = (
+    "debug=quick: two batches of everything and one epoch, to try a run out; its figures say "
+    "nothing."
+)
+
+
 @dataclass
 class TrainerSettings:
     """Device and numeric precision of training.
@@ -73,6 +89,8 @@ class TrainSettings:
             `forensics.images.perturbations.chosen`.
         logger: a tracking service for the curves, besides TensorBoard's files and ``epochs.csv``.
         cache_dir: folder of prepared images; may be shared by any number of runs.
+        debug: ``quick`` trains for one epoch and takes at most two batches of images of each source
+            for training and for the test, so that a run ends soon; all output says so.
         init: run folder or detector file whose weights the training starts with, or None.
         resume: the folder of a run to resume, or None.
     """
@@ -93,6 +111,7 @@ class TrainSettings:
     perturb: list[str]
     logger: Service
     cache_dir: str
+    debug: Debug
     init: str | None
     resume: str | None
 
@@ -111,6 +130,11 @@ class TrainSettings:
         checks.require(known, "monitor", self.monitor, f"be {' or '.join(MONITORS)}")
         if self.patience is not None:
             checks.at_least(self, patience=1)
+        if self.debug is Debug.quick:
+            few, dataset = QUICK_BATCHES * self.batch_size, self.dataset
+            self.max_epochs = 1
+            dataset.train_count = min(dataset.train_count, few)
+            dataset.test_count = min(dataset.test_count, few)
 
     @property
     def detector(self) -> DetectorSettings:
@@ -141,6 +165,8 @@ class GenerateSettings:
             checkpoint is saved.
         batch_size: real images in a batch of the critic, over all devices together.
         logger: as in `TrainSettings`.
+        debug: ``quick`` trains for two steps and writes at most two batches of images, into the
+            source ``<source>_debug``.
         cache_dir: folder of prepared images; may be shared by any number of runs.
         resume: the folder of a run to resume, or None.
         sample: the folder of a complete run whose generator is sampled without training, or None.
@@ -159,6 +185,7 @@ class GenerateSettings:
     batch_size: int
     logger: Service
     cache_dir: str
+    debug: Debug
     resume: str | None
     sample: str | None
 
@@ -171,6 +198,9 @@ class GenerateSettings:
         checks.source_name("real", self.real)
         if self.source is not None:
             checks.source_name("source", self.source)
+        if self.debug is Debug.quick:
+            self.max_epochs, self.steps_per_epoch = 1, min(self.steps_per_epoch, QUICK_BATCHES)
+            self.images = min(self.images, QUICK_BATCHES * self.batch_size)
 
     @property
     def gan(self) -> GeneratorSettings:

@@ -20,13 +20,20 @@ from forensics.data.datamodule import FaceData
 from forensics.data.faces import Faces
 from forensics.errors import UserError
 from forensics.generators import Gan
-from forensics.training import checkpoints
+from forensics.images.geometry import Match
+from forensics.training import checkpoints, header
 from forensics.training.callbacks import PreprocessGrid, ProgressOfImages, ResultWithdrawn
 from forensics.training.detector_task import STEPS_BETWEEN_LOGS, DetectorTask
 from forensics.training.generator_task import GeneratorTask
 from forensics.training.initial import check_preparation, start_from
 from forensics.training.loggers import Service, loggers
-from forensics.training.settings import GenerateSettings, TrainerSettings, TrainSettings
+from forensics.training.settings import (
+    QUICK,
+    Debug,
+    GenerateSettings,
+    TrainerSettings,
+    TrainSettings,
+)
 
 
 def assemble_detector(
@@ -45,8 +52,9 @@ def assemble_detector(
             not have the metric that chooses the epoch.
     """
     pl.seed_everything(settings.seed, verbose=False)
+    dataset = settings.dataset
     data = FaceData(
-        settings.dataset,
+        dataset,
         settings.operator,
         settings.batch_size,
         settings.seed,
@@ -82,7 +90,20 @@ def assemble_detector(
             *callbacks,
         ],
     )
+    device = pick_device(settings.trainer)
+    match = "" if dataset.match is Match.none else f", match {dataset.match}"
+    header.say(
+        {
+            "device": header.place(settings.trainer, device),
+            "model": f"{flat['model']}, {header.size_of(detector)}",
+            "images": f"{dataset.side} px, view {dataset.view}{match}; "
+            f"preprocess {flat['preprocess']}",
+            "run": header.folder_of(folder),
+            **({"debug": QUICK} if settings.debug is Debug.quick else {}),
+        }
+    )
     data.setup()  # last, because it takes long and the other steps may raise
+    header.say(header.sources_of(data))
     return data, task, trainer
 
 
@@ -149,7 +170,19 @@ def assemble_generator(
         settings.seed,
         Path(settings.cache_dir),
     )
+    header.say(
+        {
+            "device": header.place(settings.trainer, pick_device(settings.trainer)),
+            "generator": f"{flat['generator']}, {header.size_of(gan.generator)}; "
+            f"critic, {header.size_of(gan.critic)}",
+            "training": f"{settings.max_epochs} epochs of {settings.steps_per_epoch} steps, "
+            f"batches of {settings.batch_size}",
+            "run": header.folder_of(folder),
+            **({"debug": QUICK} if settings.debug is Debug.quick else {}),
+        }
+    )
     data.setup()  # last, because it takes long and the other steps may raise
+    header.say({"faces": f"{len(data.source)} {settings.real}, {settings.dataset.image_size} px"})
     return data, task, trainer
 
 
