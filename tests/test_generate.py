@@ -309,6 +309,61 @@ class TestCollapse:
         assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
         assert "collapsed" in json.loads((tmp_path / "outputs/x/failed.json").read_text())["error"]
 
+    def test_the_next_seeds_are_tried_and_the_one_reached_is_kept(
+        self,
+        run: Run,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        seen: list[tuple[float, float]] = []
+
+        def noise(generated: np.ndarray, real: np.ndarray) -> str | None:
+            seen.append((float(generated.max()), float(real.max())))
+            return "Its images are noise." if len(seen) <= 2 else None
+
+        monkeypatch.setattr(Dcgan, "learns_within", 7)  # in the second epoch
+        monkeypatch.setattr(generator_task, "without_structure", noise)
+        with monkeypatch.context() as patched:
+            patched.setattr(sampling, "finish", stop)
+            assert run("name=x", "seed=3", "retry_seeds=2") == 130
+        said = " ".join(capfd.readouterr().out.split())
+        assert "does not learn with seed=3, as seen after 7 steps" in said
+        assert "Next: seed=5" in said
+        assert run("resume=outputs/x", again=True) == 0
+        assert len(seen) == 3
+        assert all(50 < high <= 255 for pair in seen for high in pair)  # grey levels, both
+        source = json.loads((tmp_path / "faces/dcgan/source.json").read_text())
+        assert [one["seed"] for one in source["tried_seeds"]] == [3, 4]
+        assert "7 steps" in source["tried_seeds"][0]["reason"]
+        assert source["training_seed"] == 5
+        result = json.loads((tmp_path / "outputs/x/result.json").read_text())
+        assert result["settings"]["seed"] == 5
+        # Nothing of the seeds before is left in the one that was reached.
+        assert run("name=y", "seed=5", "source=again") == 0
+        assert_same(state_of(tmp_path / "outputs/x"), state_of(tmp_path / "outputs/y"))
+        assert images_of(tmp_path / "faces/dcgan") == images_of(tmp_path / "faces/again")
+
+    def test_says_so_where_no_seed_is_left(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(Dcgan, "learns_within", 3)
+        monkeypatch.setattr(generator_task, "without_structure", lambda *_: "All noise.")
+        assert run("name=x", "retry_seeds=1") == 1
+        assert "does not learn with seed=1, as seen after 3 steps. All noise" in (
+            capfd.readouterr().err
+        )
+        assert not list((tmp_path / "faces").glob("dcgan/*"))
+
+    def test_a_quick_one_writes_a_source_of_its_own(self, run: Run, tmp_path: Path) -> None:
+        assert run("name=x", "debug=quick", "images=40") == 0
+        assert not (tmp_path / "faces/dcgan").exists()
+        source = json.loads((tmp_path / "faces/dcgan_debug/source.json").read_text())
+        assert source["debug"] is True
+        assert (source["steps"], source["images"]) == (2, 16)
+        assert json.loads((tmp_path / "outputs/x/result.json").read_text())["debug"] is True
+
     def test_does_not_stop_what_never_had_variety(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 Images = NDArray[np.uint8]
@@ -18,6 +19,12 @@ COARSEST_SCALE = 8
 
 COLLAPSED_MS_SSIM, VARIED_MS_SSIM = 0.9, 0.6
 
+
+AREAS = 8
+"""Areas of an image along each side."""
+
+MIN_CONTRAST = 0.2
+"""Of real images' contrast; see experiments/generators for DCGAN's by step and seed."""
 
 _BLOCK = 64
 
@@ -112,6 +119,37 @@ def varied(generated: NDArray[np.uint8] | NDArray[np.floating]) -> bool:
         generated: as for `collapsed`, finite.
     """
     return ms_ssim_pairs(generated, seed=0, pairs=50) < VARIED_MS_SSIM
+
+
+def without_structure(
+    generated: NDArray[np.uint8] | NDArray[np.floating], real: NDArray[np.uint8]
+) -> str | None:
+    """Detect a generator that makes noise: images whose large areas are all of one grey.
+
+    Early in training samples are alike with any seed, so their variety does not tell the seeds
+    that will learn from the others.
+
+    Args:
+        generated: ``(n, S, S, 3)``, in grey levels.
+        real: ``(m, S, S, 3)`` images that it is trained on.
+
+    Returns:
+        One sentence with the contrast of both, if that of the generated images is below
+        `MIN_CONTRAST` of the real ones'; else None.
+    """
+    ours, theirs = _contrast(generated), _contrast(real)
+    if ours >= MIN_CONTRAST * theirs:
+        return None
+    return (
+        f"Its images are noise: the areas of one differ by {ours:.1f} grey levels, those of a real "
+        f"image by {theirs:.1f}."
+    )
+
+
+def _contrast(images: NDArray[np.uint8] | NDArray[np.floating]) -> float:
+    """Mean over images of the standard deviation of the 64 areas' mean grey level."""
+    areas = torch.cat([adaptive_avg_pool2d(block.mean(1), AREAS) for block in blocks(images)])
+    return float(areas.flatten(1).std(dim=1, correction=0).mean())
 
 
 def blocks(

@@ -129,6 +129,8 @@ class DcganSettings:
 class Dcgan(Gan):
     """DCGAN, trained with binary cross-entropy; the generator's loss is non-saturating."""
 
+    learns_within = 200
+
     def __init__(self, settings: DcganSettings, image_size: int) -> None:
         super().__init__(
             Generator(settings.latent_size, settings.width, image_size),

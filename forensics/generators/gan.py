@@ -29,6 +29,10 @@ class Gan(nn.Module, ABC):
         betas: Adam's.
     """
 
+    learns_within: int | None = None
+    """Steps of the generator after which the images of a run that learns have structure, if known;
+    see `forensics.generators.collapse.without_structure`."""
+
     def __init__(
         self,
         generator: nn.Module,

@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,16 +30,76 @@ from forensics.generators import TRAINED, UPGRADES, Gan, HubPggan, Resynthesis, 
 from forensics.launch import entry
 from forensics.model_files import checksum, load_model, save_model
 from forensics.programs import CONF
-from forensics.reports.tables import quality_table
+from forensics.reports.tables import quality_table, wrapped
 from forensics.training import checkpoints
 from forensics.training.autoencoders import fit_autoencoders
+from forensics.training.generator_task import Unusable
 from forensics.training.settings import QUICK, Debug, GenerateSettings
 from forensics.training.trainer import assemble_generator, pick_device, take_rank
 
 log = logging.getLogger(__name__)
 
 
-def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | None) -> None:
+TRIED = "tried.json"
+"""Seeds that gave no usable generator, with the reasons."""
+
+
+def train_some(
+    settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | None
+) -> GenerateSettings:
+    """Train a generator with the given seed or, while it is unusable, with the next ones.
+
+    Args:
+        settings: the run's settings, with the seed reached.
+        gan: the generator and its critic, with fresh weights.
+        folder: the run's folder.
+        resumed: the checkpoint to resume from, or None.
+
+    Returns:
+        The settings, with the seed of the trained generator.
+
+    Raises:
+        Unusable: if all seeds are used up.
+    """
+    tried = read_tried(folder)
+    while True:
+        try:
+            train(settings, gan, folder, resumed, tried)
+        except Unusable as error:
+            if len(tried) >= settings.retry_seeds:
+                raise
+            tried.append({"seed": settings.seed, "reason": str(error)})
+            log.warning(wrapped(f"{error} Next: seed={settings.seed + 1}."))
+            # In this order: a run that is stopped between them begins the same seed again.
+            shutil.rmtree(folder / runs.CHECKPOINTS, ignore_errors=True)
+            for old in (folder / runs.EPOCHS, *folder.glob("events.out.tfevents.*")):
+                old.unlink(missing_ok=True)
+            files.write_json(folder / TRIED, {"tried": tried})
+            settings, resumed = dataclasses.replace(settings, seed=settings.seed + 1), None
+            gan = cast(Gan, fresh(settings))
+        else:
+            return settings
+
+
+def read_tried(folder: Path) -> list[dict[str, Any]]:
+    """The seeds of a run that gave no usable generator."""
+    path = folder / TRIED
+    return list(json.loads(path.read_text())["tried"]) if path.exists() else []
+
+
+def fresh(settings: GenerateSettings) -> Gan | HubPggan | Resynthesis:
+    """The networks of the settings, with fresh weights."""
+    pl.seed_everything(settings.seed, verbose=False)
+    return settings.gan.build(settings.dataset.image_size)
+
+
+def train(
+    settings: GenerateSettings,
+    gan: Gan,
+    folder: Path,
+    resumed: Path | None,
+    tried: list[dict[str, Any]],
+) -> None:
     """Train a generator and save it as ``generator.safetensors``.
 
     Args:
@@ -45,6 +107,7 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
         gan: the generator and its critic, with fresh weights.
         folder: the run's folder.
         resumed: the checkpoint to resume from, or None.
+        tried: seeds that gave no usable generator.
     """
     data, task, trainer = assemble_generator(settings, config.flat(settings), gan, folder)
     trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -55,6 +118,7 @@ def train(settings: GenerateSettings, gan: Gan, folder: Path, resumed: Path | No
             "faces": len(data.source),
             "steps": steps,
             "images_shown": steps * gan.critic_steps * settings.batch_size,
+            "tried_seeds": tried,
         }
         save_model(folder / runs.GENERATOR, gan, card)
 
@@ -191,13 +255,18 @@ def main(composed: DictConfig) -> None:
         if settings.sample is not None:
             sample(settings, *trained(Path(settings.sample)))
             return
-        pl.seed_everything(settings.seed, verbose=False)
-        generator = settings.gan.build(settings.dataset.image_size)
+        resuming = settings.resume is not None
+        if resuming:
+            reached = settings.seed + len(read_tried(folder))
+            settings = dataclasses.replace(settings, seed=reached)
+        generator = fresh(settings)
+        trains_once = not isinstance(generator, Gan)
+        checks.require(not (trains_once and settings.retry_seeds), "retry_seeds",
+                       settings.retry_seeds, "be 0 except for GANs trained here")  # fmt: skip
         if isinstance(generator, HubPggan):
             card = {**of_settings(settings), "trained_on": None, "toy": False}
             sample(settings, generator, card, checksum("", generator.state_dict()))
             return
-        resuming = settings.resume is not None
         # Autoencoders are trained on the images that they resynthesise.
         also = ("images",) if isinstance(generator, Resynthesis) else ()
         flat = config.flat(settings)
@@ -205,14 +274,17 @@ def main(composed: DictConfig) -> None:
         with entry.claimed(folder, composed, resuming=resuming):
             if isinstance(generator, Resynthesis):
                 train_resynthesis(settings, generator, folder, resumed)
+                seeded = settings
             else:
-                train(settings, generator, folder, resumed)
+                if not resuming:
+                    (folder / TRIED).unlink(missing_ok=True)
+                seeded = train_some(settings, generator, folder, resumed)
             if not runs.on_first_device():
                 return
             quick = settings.debug is Debug.quick
-            result: dict[str, Any] = {"settings": plain(settings), "debug": quick}
+            result: dict[str, Any] = {"settings": plain(seeded), "debug": quick}
             if settings.images:
-                result["source"] = sample(settings, *trained(folder))
+                result["source"] = sample(seeded, *trained(folder))
             files.write_json(folder / runs.RESULT, result)
         if quick:
             log.warning(QUICK)

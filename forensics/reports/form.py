@@ -29,6 +29,7 @@ class Result(TypedDict):
     """What reports read of any tested detector's result."""
 
     toy: bool
+    debug: NotRequired[bool]
     thresholds: dict[str, float]
     temperature: float | None
     offset: NotRequired[float | None]

@@ -29,7 +29,7 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 CHANGEABLE = (
     "max_epochs", "trainer", "name", "resume", "cache_dir", "perturb", "audit", "plugin", "images",
-    "source", "logger", "watch", "debug",
+    "source", "logger", "watch", "debug", "retry_seeds",
 )  # fmt: skip
 """Settings, or groups of them, that may change when a run is resumed; training is unaffected."""
 

@@ -1,10 +1,13 @@
 """The LightningModule that trains a generator against its critic, independent of the networks."""
 
+import logging
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -12,9 +15,16 @@ from torchvision.utils import make_grid
 from forensics.data.datamodule import Batch
 from forensics.errors import UserError
 from forensics.generators import Gan
-from forensics.generators.collapse import collapsed, varied
+from forensics.generators.collapse import collapsed, varied, without_structure
 from forensics.preprocess.base import Draws
 from forensics.training.detector_task import STEPS_BETWEEN_LOGS
+
+log = logging.getLogger(__name__)
+
+
+class Unusable(UserError):
+    """A generator that collapsed or does not learn; another seed may do better."""
+
 
 SHOWN = 64
 """Number of samples in the grid logged after each epoch, always of the same latents."""
@@ -68,6 +78,8 @@ class GeneratorTask(pl.LightningModule):
             loss = self.gan.generator_loss(len(batch.images), draws)
             losses["train/generator_loss"] = self._step(generator, loss)
             self.gan.after_generator_step()
+            if (batch.number + 1) // self.gan.critic_steps == self.gan.learns_within:
+                self._stop_unless_it_learns(batch.images)
         if (batch.number + 1) % (STEPS_BETWEEN_LOGS * self.gan.critic_steps) == 0:
             self._stop_unless_finite(losses)
             self.log_dict(losses)
@@ -90,25 +102,39 @@ class GeneratorTask(pl.LightningModule):
                 "generator.learning_rate; checkpoints of earlier epochs are kept."
             )
 
+    def _stop_unless_it_learns(self, real: Tensor) -> None:
+        """Compare samples with a batch of real images."""
+        reason = without_structure(_rows(self._samples()), _rows(real.cpu()).round().astype("u1"))
+        if reason is not None:
+            raise Unusable(
+                f"The generator does not learn with seed={self._seed}, as seen after "
+                f"{self.gan.learns_within} steps. {reason} Take another seed, or let retry_seeds=N "
+                "try the next ones.",
+                key="seed",
+            )
+        log.info("the generator has begun to learn, as seen after %d steps", self.gan.learns_within)
+
+    def _samples(self) -> Tensor:
+        # The same latents every time, drawn on the CPU, so that samples are comparable.
+        draws = torch.Generator().manual_seed(self._seed)
+        return self.gan.sample(self.gan.draw_latents(SHOWN, draws)).cpu()
+
     def on_train_epoch_end(self) -> None:
         """Log samples; stop before a collapsed state becomes a checkpoint.
 
         Raises:
-            UserError: if the generator collapsed.
+            Unusable: if the generator collapsed.
         """
-        # The same latents after every epoch, drawn on the CPU, so that samples are comparable.
-        draws = torch.Generator().manual_seed(self._seed)
-        images = self.gan.sample(self.gan.draw_latents(SHOWN, draws)).cpu()
+        images = self._samples()
         if self.trainer.is_global_zero:
             grid = make_grid(images, 8, normalize=True, value_range=(-1, 1))
             self.logger.experiment.add_image("samples", grid, self.global_step)  # type: ignore[union-attr]
-        # In grey levels before rounding, which would hide non-finite values.
-        rows = images.add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+        rows = _rows(images)
         reason = collapsed(rows)
         # Samples are nearly equal at first; only a loss of variety counts as a collapse.
         self._was_varied = self._was_varied or (reason is None and varied(rows))
         if self._was_varied and reason is not None:
-            raise UserError(
+            raise Unusable(
                 f"The generator collapsed in epoch {self.current_epoch + 1}: {reason} Lower "
                 "generator.learning_rate or take another seed; checkpoints of earlier epochs are "
                 "kept."
@@ -126,3 +152,9 @@ class GeneratorTask(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers of generator and critic."""
         return list(self.gan.optimizers())
+
+
+def _rows(images: Tensor) -> NDArray[np.float32]:
+    """Images in grey levels before rounding, which would hide non-finite values."""
+    rows: NDArray[np.float32] = images.float().add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
+    return rows

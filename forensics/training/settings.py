@@ -133,8 +133,8 @@ class TrainSettings:
         if self.debug is Debug.quick:
             few, dataset = QUICK_BATCHES * self.batch_size, self.dataset
             self.max_epochs = 1
-            dataset.train_count = min(dataset.train_count, few)
-            dataset.test_count = min(dataset.test_count, few)
+            dataset.train_count = min(dataset.train_count or few, few)
+            dataset.test_count = min(dataset.test_count or few, few)
 
     @property
     def detector(self) -> DetectorSettings:
@@ -160,6 +160,8 @@ class GenerateSettings:
         images: number of images to write; for resynthesis, they are made from the first real ones.
         name: name of the run's folder below ``outputs``.
         seed: >= 0; decides weights, order and latents.
+        retry_seeds: number of further seeds, the next ones, to try on one device if a GAN collapses
+            or does not learn.
         max_epochs: number of epochs; like the next two, for GANs only.
         steps_per_epoch: generator steps in an epoch, after which samples are logged and a
             checkpoint is saved.
@@ -180,6 +182,7 @@ class GenerateSettings:
     images: int
     name: str
     seed: int
+    retry_seeds: int
     max_epochs: int
     steps_per_epoch: int
     batch_size: int
@@ -192,12 +195,16 @@ class GenerateSettings:
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         checks.expand(self, "cache_dir", "resume", "sample")
-        checks.at_least(self, seed=0, images=0, max_epochs=1, steps_per_epoch=1, batch_size=2)
+        checks.at_least(
+            self, seed=0, retry_seeds=0, images=0, max_epochs=1, steps_per_epoch=1, batch_size=2
+        )
         checks.run_name(self.name)
         _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
         checks.source_name("real", self.real)
         if self.source is not None:
             checks.source_name("source", self.source)
+        alone = self.trainer.devices == 1 or not self.retry_seeds
+        checks.require(alone, "retry_seeds", self.retry_seeds, "be 0 on several devices")
         if self.debug is Debug.quick:
             self.max_epochs, self.steps_per_epoch = 1, min(self.steps_per_epoch, QUICK_BATCHES)
             self.images = min(self.images, QUICK_BATCHES * self.batch_size)
