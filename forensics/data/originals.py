@@ -19,6 +19,8 @@ def find_origins(sources: Sequence[Source]) -> dict[str, NDArray[np.int64]]:
         By source, ``(n, 2)``: position of the original's source and its row, or -1 where it is in
         none of the sources. Sources without any original among the sources are omitted.
     """
+    if all(source.originals is None for source in sources):
+        return {}
     where: dict[str, tuple[int, int]] = {}
     for position, source in enumerate(sources):
         for row, sha256 in enumerate(source.sha256):

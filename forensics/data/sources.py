@@ -31,12 +31,19 @@ from PIL import Image
 
 from forensics.compute import in_order
 from forensics.data.codec import quality_of
+from forensics.data.columns import Column, numbered
 from forensics.data.ingest.classes import refuse_both_classes
 from forensics.errors import UserError
 from forensics.files import sha256_of, staged
 from forensics.images.containers import DAMAGED, RejectedImage
 from forensics.images.decode import POLICY_VERSION, decode
-from forensics.images.duplicates import NearDuplicates, groups, near_duplicates, perceptual_hashes
+from forensics.images.duplicates import (
+    NearDuplicates,
+    firsts,
+    groups,
+    near_duplicates,
+    perceptual_hashes,
+)
 from forensics.images.geometry import (
     Match,
     ResizeFilter,
@@ -67,6 +74,7 @@ _SHOWN_REASONS = 3
 _SIZE = re.compile(r"^\d+x\d+ pixels,? (?=each|are)")
 _SMALL = re.compile(r"\d+x\d+ pixels, each side must")
 _AT_ONCE = 256
+_LISTED_AT_ONCE = 4096
 
 
 class Preparation(NamedTuple):
@@ -153,10 +161,10 @@ class Source:
                 manifest = pq.read_table(file)
             accepted = manifest.filter(pc.is_valid(manifest["digest"]))
             self.manifest = cache / _MANIFEST
-            self.paths = cast(list[str], accepted["path"].to_pylist())
-            self.digests = cast(list[bytes], accepted["digest"].to_pylist())
+            self.paths = Column[str](accepted["path"])
+            self.digests = Column[bytes](accepted["digest"])
             self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
-            self.sha256 = cast(list[str], accepted["sha256"].to_pylist())
+            self.sha256 = Column[str](accepted["sha256"])
             self.rejected = _pairs(manifest, "rejected")
             self.flagged = _pairs(manifest, "flag")
             with (cache / _ROWS).open("rb") as file:
@@ -183,8 +191,9 @@ class Source:
 
     def _first_damaged(self, start: int) -> int | None:
         """The first of the rows from ``start`` on that does not match its digest."""
-        rows = range(start, min(start + _CHECKED_AT_ONCE, len(self)))
-        return next((r for r in rows if _digest(self.rows[r]) != self.digests[r]), None)
+        expected = self.digests.values.slice(start, _CHECKED_AT_ONCE).to_pylist()
+        found = zip(expected, self.rows[start : start + _CHECKED_AT_ONCE], strict=True)
+        return next((start + n for n, (one, row) in enumerate(found) if _digest(row) != one), None)
 
     def forget_pages(self) -> None:
         """Release the mapped pages, so that resident memory does not grow with the rows read.
@@ -320,8 +329,7 @@ def open_source(
         policy = f"{policy}|{_hash(bytes(qualities))}"
     whose = "|".join([str(folder.resolve()), policy, *below])
     home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
-    columns = [field.name for field in _MANIFEST_FIELDS]
-    content = _hash(json.dumps([policy, columns, files]).encode())[:24]
+    content = _hash_of_listing(policy, files)[:24]
     needed = _within(needed or Needed(len(files), 0), len(files))
     try:
         source = _open(name, home, content, needed, size, len(files), made_from)
@@ -394,20 +402,14 @@ def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.
 
     near = near_duplicates(np.concatenate([source.hashes for source in sources]), images)
     # `near_duplicates` misses copies without any contrast.
-    digests = [digest for source in sources for digest in source.digests]
-    first: dict[bytes, int] = {}
-    copies = [
-        (first[digest], position)
-        for position, digest in enumerate(digests)
-        if first.setdefault(digest, position) != position
-    ]
-    originals, duplicates = np.array(copies, np.int64).reshape(-1, 2).T
+    originals = firsts(np.concatenate(numbered([source.digests for source in sources])))
+    copies = np.flatnonzero(originals != np.arange(len(originals)))
     pairs = NearDuplicates(
-        np.concatenate([near.first, originals]),
-        np.concatenate([near.second, duplicates]),
+        np.concatenate([near.first, originals[copies]]),
+        np.concatenate([near.second, copies]),
         np.concatenate([near.mirrored, np.zeros(len(copies), bool)]),
     )
-    return pairs, np.split(groups(len(digests), pairs), starts[1:-1])
+    return pairs, np.split(groups(len(originals), pairs), starts[1:-1])
 
 
 def _within(needed: Needed, count: int) -> Needed:
@@ -551,8 +553,18 @@ def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for of_part in rows:
         digest.update(len(of_part).to_bytes(8))
-        for row in of_part:
-            digest.update(source.digests[row])
+        digest.update(b"".join(source.digests.take(of_part)))
+    return digest.hexdigest()
+
+
+def _hash_of_listing(policy: str, files: Sequence[ImageFile]) -> str:
+    """A hash of JSON of policy, columns and files, without all of the text in memory."""
+    columns = [field.name for field in _MANIFEST_FIELDS]
+    digest = hashlib.blake2b(f"{json.dumps([policy, columns])[:-1]}, [".encode())
+    for start in range(0, len(files), _LISTED_AT_ONCE):
+        text = json.dumps(files[start : start + _LISTED_AT_ONCE])[1:-1]
+        digest.update(f"{', ' if start else ''}{text}".encode())
+    digest.update(b"]]")
     return digest.hexdigest()
 
 

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from forensics.data.columns import numbered
 from forensics.data.originals import drawn, equal_shares, find_origins, follow
 from forensics.data.protocols import Offered, Rows, offered
 from forensics.data.settings import PARTS, DatasetSettings, Protocol
 from forensics.data.sources import Needed, Source, repetitions
 from forensics.errors import UserError
+from forensics.images.duplicates import firsts
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,17 @@ def _without_copies(
     Of images made from others all rows are for training: they will follow their originals.
     """
     # Equal for images that count as the same.
-    keys: list[Sequence[object]] = [source.digests for source in sources]
+    keys = numbered([source.digests for source in sources])
     if settings.drop_near_duplicates:
         # An image made from another is a near-duplicate of it by intent.
         ordinary = [position for position, name in enumerate(settings.names) if name not in origins]
         _, groups = repetitions([sources[position] for position in ordinary])
+        count = sum(map(len, sources))
         for position, group in zip(ordinary, groups, strict=True):
-            keys[position] = group.tolist()
-    taken = {key[row] for key, rows in zip(keys, offer.test, strict=True) for row in rows.tolist()}
+            keys[position] = count + group
+    taken = np.zeros(2 * sum(map(len, sources)), bool)
+    for key, rows in zip(keys, offer.test, strict=True):
+        taken[key[rows]] = True
     fitted = (*settings.real, *settings.train_on, *settings.validate_on)
     dropped = {name: 0 for name in settings.names if name in fitted}
     train = [
@@ -167,15 +172,14 @@ def _without_copies(
     for part in (offer.validation, train):
         kept.append([])
         for source, key, rows in zip(sources, keys, part, strict=True):
-            found = []
-            for row in rows.tolist() if source.name in fitted else ():
-                if key[row] not in taken:
-                    # Also within a part: copies could be split between training and validation.
-                    taken.add(key[row])
-                    found.append(row)
+            found = np.empty(0, np.int64)
             if source.name in fitted:
+                # Also within a part: copies could be split between training and validation.
+                free = rows[~taken[key[rows]]]
+                found = free[firsts(key[free]) == np.arange(len(free))]
+                taken[key[found]] = True
                 dropped[source.name] += len(rows) - len(found)
-            kept[-1].append(np.array(found, np.int64))
+            kept[-1].append(found)
     return offer._replace(validation=kept[0], train=kept[1]), dropped
 
 
@@ -284,15 +288,28 @@ def _pairs(
 ) -> NDArray[np.int64]:
     """Pairs of positions of a real and a generated image; see `Split.pairs`."""
     is_real = train.source < len(settings.real)
+    pairs = np.array(_with_originals(train, is_real, settings, origins), np.int64).reshape(-1, 2)
+    rest = generator.permutation(np.setdiff1d(np.flatnonzero(is_real), pairs[:, 0]))
+    single = np.setdiff1d(np.flatnonzero(~is_real), pairs[:, 1])
+    count = min(len(rest), len(single))
+    return np.concatenate([pairs, np.stack([rest[:count], single[:count]], axis=1)])
+
+
+def _with_originals(
+    train: Part,
+    is_real: NDArray[np.bool_],
+    settings: DatasetSettings,
+    origins: Mapping[str, NDArray[np.int64]],
+) -> list[tuple[int, int]]:
+    """Pairs of positions of an original and an image made from it, each image once."""
+    if not origins:
+        return []
     places = zip(train.source.tolist(), train.row.tolist(), strict=True)
     free = {place: position for position, place in enumerate(places) if is_real[position]}
-    pairs, single = [], []
+    pairs = []
     for position in np.flatnonzero(~is_real).tolist():
         name = settings.names[train.source[position]]
         original = tuple(origins[name][train.row[position]]) if name in origins else None
         if original in free:
             pairs.append((free.pop(original), position))
-        else:
-            single.append(position)
-    rest = generator.permutation(np.array(list(free.values()), np.int64))
-    return np.array([*pairs, *zip(rest, single, strict=False)], np.int64).reshape(-1, 2)
+    return pairs

@@ -31,6 +31,7 @@ _MIRROR = 1.0 - 2.0 * (_FREQUENCIES[:, 1] % 2)
 # 3 groups, and few other pairs do.
 _GROUPS, _EQUAL_GROUPS = 10, 3
 _CROWD = 256
+_ONE = np.uint64(1)
 _BLOCK = 64
 
 Images = NDArray[np.uint8]
@@ -128,19 +129,25 @@ def _near_hashes(
     count = len(hashes)
     flips = np.packbits(_MIRROR[_HASHED] < 0).view(np.uint64)[0]
     both = np.concatenate([hashes, hashes ^ flips])
-    groups = [
-        np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64))
-        for bits in np.array_split(np.arange(64), _GROUPS)
-    ]
+    # Key and position in one number: sorting numbers is several times as fast as sorting positions.
+    place_bits = np.uint64(len(both).bit_length())
+    places = np.arange(len(both), dtype=np.uint64)
+    groups = np.array_split(np.arange(64, dtype=np.uint64), _GROUPS)
     met = [np.zeros(0, np.int64)]
     for chosen in combinations(groups, _EQUAL_GROUPS):
-        keys = both & np.bitwise_or.reduce(chosen)
-        order = np.argsort(keys, kind="stable")
-        keys, values = keys[order], both[order]
-        at = np.arange(len(both))
-        for step in range(1, min(_CROWD, len(both) - 1) + 1):
-            at = at[at < len(both) - step]
-            at = at[keys[at] == keys[at + step]]
+        keyed, used = places.copy(), place_bits
+        for bits in chosen:
+            length = np.uint64(len(bits))
+            keyed |= (both >> bits[0] & (_ONE << length) - _ONE) << used
+            used += length
+        keyed.sort()
+        order = (keyed & (_ONE << place_bits) - _ONE).astype(np.int64)
+        keys, values = keyed >> place_bits, both[order]
+        at = np.flatnonzero(keys[1:] == keys[:-1])
+        for step in range(1, _CROWD + 1):
+            if step > 1:
+                at = at[at < len(both) - step]
+                at = at[keys[at] == keys[at + step]]
             if not len(at):
                 break
             near = at[np.bitwise_count(values[at] ^ values[at + step]) <= MAX_DIFFERING_BITS]
@@ -173,5 +180,11 @@ def groups(count: int, pairs: NearDuplicates) -> NDArray[np.int64]:
 
     edges = coo_array((np.ones(len(pairs.first)), pairs[:2]), shape=(count, count))
     _, components = connected_components(edges, directed=False)
-    _, first, component = np.unique(components, return_index=True, return_inverse=True)
-    return np.asarray(first[component])
+    return firsts(components)
+
+
+def firsts(numbers: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The first position with the same number as each one, ``(n,)``; numbers are 0 and above."""
+    first = np.zeros(numbers.max(initial=-1) + 1, np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # of equal indices, the last one counts
+    return np.asarray(first[numbers])
