@@ -95,5 +95,6 @@ def test_it_filters_enlarges_and_fits(page: Path, browser: Any) -> None:  # noqa
     light = tab.evaluate(colour)
     tab.emulate_media(color_scheme="dark")
     assert tab.evaluate(colour) != light
-    tab.emulate_media(media="print")
+    tab.emulate_media(media="print")  # dark text, also for those who prefer a dark screen
+    assert tab.evaluate(colour) == light
     assert not tab.locator("fieldset").is_visible()
