@@ -12,7 +12,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +64,18 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def locked(folder: Path) -> FileLock:
-    """Lock a folder until the lock is released or this process ends, in whatever way.
+@contextmanager
+def locked(folder: Path, file: Path | None = None) -> Iterator[None]:
+    """Context in which no other process has a folder; also lost with the process, however it ends.
+
+    Args:
+        folder: the folder.
+        file: the lock's file; None is one in the folder.
 
     Raises:
         UserError: if another process has it.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(file or folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -79,7 +84,10 @@ def locked(folder: Path) -> FileLock:
             "folder.",
             key=str(folder),
         ) from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -102,20 +110,15 @@ def claimed(
         UserError: if the folder is in use, has another run's results or checkpoints, or cannot be
             written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = locked(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        _refuse_taken(folder, config, resuming=resuming)
+    with ExitStack() as own:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own.enter_context(locked(folder))
+            _refuse_taken(folder, config, resuming=resuming)
             _record(folder, hydra, config)
         except OSError as error:
             raise _unwritable(folder, error) from error
         yield
-    finally:
-        lock.release()
 
 
 def _refuse_taken(folder: Path, config: "DictConfig", *, resuming: bool) -> None:
@@ -178,13 +181,12 @@ def read_result(folder: Path) -> dict[str, Any]:
         UserError: if the folder has no complete run.
     """
     try:
-        content = json.loads((folder / RESULT).read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads((folder / RESULT).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder} has no complete run ({error}): its {RESULT} is written last; finish it "
             f"with resume={folder}."
         ) from error
-    return dict(content)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

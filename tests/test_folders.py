@@ -33,7 +33,7 @@ def composed(
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         OmegaConf.register_new_resolver("now", lambda _: "now", replace=True)
         yield lambda program, *given: compose(program, list(given), return_hydra_config=True)
-    OwnFolder.sweep = None
+    OwnFolder.sweep.close()
     HydraConfig.instance().cfg = None
 
 
@@ -91,9 +91,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from forensics import runs
-lock = runs.locked(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
+with runs.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -110,8 +110,8 @@ class TestLocked:
             yield process
 
     def test_folders_are_refused(self, holder: subprocess.Popen[str], tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="in use") as raised:
-            runs.locked(tmp_path)
+        with pytest.raises(UserError, match="in use") as raised, runs.locked(tmp_path):
+            pass
         assert raised.value.key == str(tmp_path)
 
     def test_folders_are_free_once_their_process_is_killed(
@@ -119,7 +119,8 @@ class TestLocked:
     ) -> None:
         holder.kill()
         holder.wait()
-        runs.locked(tmp_path).release()
+        with runs.locked(tmp_path):
+            pass
 
     def test_a_sweep_in_a_folder_whose_sweep_runs_is_refused(
         self,

@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from forensics.compute import in_order, torch_threads
 from forensics.errors import UserError
-from forensics.files import Record, write_json
+from forensics.files import Record, remove_unfinished, write_json
 from forensics.generators import Gan, HubPggan, Resynthesis
 from forensics.generators.gan import to_uint8
 from forensics.images.listing import PROVENANCE, list_images
 from forensics.progress import Progress
+from forensics.runs import locked
 
 BEGUN = ".sampling.json"
 
@@ -63,6 +65,19 @@ def from_originals(generator: Resynthesis, rows: NDArray[np.uint8], seed: int) -
     return make
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Context in which a source's folder belongs to this process; see `write_samples`.
+
+    Raises:
+        UserError: if another process samples or prepares it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder, folder.with_name(f".{folder.name}.lock")):
+        remove_unfinished(folder)
+        yield
+
+
 def write_samples(make: Make, folder: Path, images: int, made_by: Mapping[str, Any]) -> None:
     """Fill a folder with ``000000.png`` and so on; resumes an interrupted call.
 
@@ -75,7 +90,7 @@ def write_samples(make: Make, folder: Path, images: int, made_by: Mapping[str, A
     Raises:
         UserError: if the folder has other images, or cannot be written.
     """
-    _claim(folder, made_by)
+    _refuse_others(folder, made_by)
     missing = [n for n in range(images) if not (folder / name_of(n)).exists()]
     Record(folder / BEGUN).begin(made_by)
     wanted = set(missing)
@@ -102,7 +117,7 @@ def finish(folder: Path, card: Mapping[str, Any]) -> None:
     (folder / BEGUN).unlink(missing_ok=True)
 
 
-def _claim(folder: Path, card: Mapping[str, Any]) -> None:
+def _refuse_others(folder: Path, card: Mapping[str, Any]) -> None:
     """Refuse a folder with images of another provenance."""
     folder.mkdir(parents=True, exist_ok=True)
     made_by, _ = Record(folder / BEGUN).read()

@@ -53,6 +53,8 @@ def run(
     """
     # The environment's rank may be that of a job which only contains this process.
     runs.take_rank(0)
+    # A log file that cannot be written is no reason for a traceback.
+    logging.raiseExceptions = False
     # Makes Hydra raise its own errors rather than print them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Handled like Ctrl-C: schedulers and `kill` send SIGTERM first.
@@ -186,6 +188,8 @@ def claimed(folder: Path, composed: DictConfig, *, resuming: bool) -> Iterator[N
         try:
             yield
         except Exception as error:
+            if isinstance(error, OSError) and error.errno and error.filename is None:
+                error.filename = str(folder)  # of TensorBoard's files, on a full disk
             if first and not (folder / runs.RESULT).exists():
                 # The disk may be the cause of the failure.
                 with suppress(OSError):

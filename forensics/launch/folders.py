@@ -1,12 +1,11 @@
 """Folders of runs and sweeps, before their work begins."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -25,10 +24,10 @@ class OwnFolder(Callback):
     that is in use. In all of them ``~`` is the home folder.
 
     Attributes:
-        sweep: lock of the folder of the sweep that this process runs, None if it runs none.
+        sweep: holds the folder of the sweep that this process runs.
     """
 
-    sweep: ClassVar[FileLock | None] = None
+    sweep: ClassVar[ExitStack] = ExitStack()
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Choose the folder of a single run; a numbered one is also the run's name."""
@@ -47,8 +46,8 @@ class OwnFolder(Callback):
             # The configs of the jobs are composed from this list.
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
             folder.mkdir(parents=True, exist_ok=True)
-            OwnFolder.sweep = None  # one of an earlier sweep in this process
-            OwnFolder.sweep = runs.locked(folder)
+            OwnFolder.sweep.close()  # an earlier one of this process
+            OwnFolder.sweep.enter_context(runs.locked(folder))
 
 
 def _own(config: DictConfig, key: str) -> tuple[Path, str]:

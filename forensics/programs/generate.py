@@ -222,17 +222,18 @@ def sample(
         }
     else:
         make = sampling.from_latents(generator, settings.seed)
-    sampling.write_samples(make, folder, settings.images, made_by)
-    seconds = time.monotonic() - started
-    faces = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
-    log.info("measure the images")
-    samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
-    measured = quality(faces.rows, samples, settings.seed)
-    content = {**card, **made_by, "images": settings.images, "quality": measured}
-    content["debug"] = quick
-    if made_from:
-        content["made_from"] = made_from
-    sampling.finish(folder, content)
+    with sampling.claimed(folder):
+        sampling.write_samples(make, folder, settings.images, made_by)
+        seconds = time.monotonic() - started
+        faces = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
+        log.info("measure the images")
+        samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
+        measured = quality(faces.rows, samples, settings.seed)
+        content = {**card, **made_by, "images": settings.images, "quality": measured}
+        content["debug"] = quick
+        if made_from:
+            content["made_from"] = made_from
+        sampling.finish(folder, content)
     log.info("\n%s\n", quality_table(content))
     if measured["collapsed"]:
         log.warning(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from forensics.images.perturbations import PERTURBATIONS
 from forensics.images.spectra import radial_profile
+from forensics.labels import as_label
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, distinct for colour-blind people, without yellow, too light on white."""
@@ -42,7 +43,7 @@ def roc(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -
     figure = Figure(figsize=(5, 5), layout="constrained")
     axis = figure.subplots()
     for number, (name, (false_positives, true_positives)) in enumerate(curves.items()):
-        axis.plot(false_positives, true_positives, label=name, **line_style(number))
+        axis.plot(false_positives, true_positives, label=as_label(name), **line_style(number))
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     axis.set(xlabel="generated called real (1 - TNR)", ylabel="real called real (TPR)")
     axis.legend()
@@ -60,7 +61,7 @@ def precision_recall(
     figure = Figure(figsize=(5, 5), layout="constrained")
     axis = figure.subplots()
     for number, (name, (recall, precision)) in enumerate(curves.items()):
-        axis.step(recall, precision, where="post", label=name, **line_style(number))
+        axis.step(recall, precision, where="post", label=as_label(name), **line_style(number))
     axis.set(
         xlabel="recall of generated", ylabel="precision of generated", xlim=(0, 1), ylim=(0, 1.02)
     )
@@ -82,10 +83,10 @@ def spectra(mean_log_powers: Mapping[str, NDArray[np.float64]]) -> Figure:
     for column, (name, power) in enumerate(mean_log_powers.items()):
         axis = figure.add_subplot(grid[0, column])
         axis.imshow(power, vmin=low, vmax=high)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(as_label(name), fontsize=9)
         axis.set_axis_off()
         frequency, mean = radial_profile(power)
-        profile.plot(frequency, mean, label=name, **line_style(column))
+        profile.plot(frequency, mean, label=as_label(name), **line_style(column))
     profile.set(xlabel="frequency, cycles per pixel", ylabel="mean log10 power")
     profile.legend()
     return figure
@@ -104,7 +105,7 @@ def reliability(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         probabilities, shares, counts = (
             np.array([bin_[key] for bin_ in bins]) for key in ("probability", "share_real", "n")
         )
-        axis.plot(probabilities, shares, label=name, **style | {"marker": ""})
+        axis.plot(probabilities, shares, label=as_label(name), **style | {"marker": ""})
         sizes = 4 + 200 * counts / counts.sum()
         axis.scatter(probabilities, shares, sizes, color=style["color"], marker=style["marker"])
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
@@ -128,7 +129,7 @@ def rates_under_perturbation(result: Mapping[str, Any]) -> Figure:
         for position, source in enumerate(result["sources"]):
             key = f"{'tpr' if source['real'] else 'tnr'}_at_source_0.05"
             values = [source[key], *(step["sources"][position][key] for step in steps)]
-            axis.plot(ticks, values, label=source["source"], **marked(position))
+            axis.plot(ticks, values, label=as_label(source["source"]), **marked(position))
         axis.set(xlabel=PERTURBATIONS[name].what, ylim=(-0.02, 1.02))
     axes[0].set_ylabel("TPR or TNR at the 5 % threshold")
     axes[0].legend()

@@ -231,8 +231,11 @@ def _read_table(path: Path, columns: Sequence[str]) -> pa.Table:
         })  # fmt: skip
     except (OSError, KeyError, pa.ArrowException) as error:
         raise form.refused(path, f"cannot be read ({error})") from error
-    if any(table[name].null_count for name in columns):
-        raise form.refused(path, "has empty cells")
+    for name in columns:
+        column = table[name]
+        finite = pa.types.is_string(column.type) or pc.all(pc.is_finite(column)).as_py()
+        if column.null_count or not finite:
+            raise form.refused(path, f"has empty or infinite cells in {name}")
     return table
 
 

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
+from forensics.labels import as_label
 from forensics.reports.figures import COLOURS, MARKERS, marked
 
 CHANCE: dict[str, Any] = {"color": "#595959", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 0}
@@ -51,13 +52,13 @@ def dots(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figur
                 axis.plot(100 * value, y, ".", color=colour, markerfacecolor=filling, markersize=4)
             if row["statistic"] == "worst":
                 axis.annotate(
-                    row["generator"], (high, y), (5, 0), textcoords="offset points",
+                    as_label(row["generator"]), (high, y), (5, 0), textcoords="offset points",
                     va="center", fontsize=8, color=colour,
                 )  # fmt: skip
         if position:
             axis.axhline(position - 0.5, color="0.9", linewidth=0.8)
     axis.axvline(50, **CHANCE)
-    axis.set_yticks(range(len(groups)), list(groups))
+    axis.set_yticks(range(len(groups)), list(map(as_label, groups)))
     axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set_xlim(min(40, axis.get_xlim()[0]), 101)
     axis.set_xlabel(f"balanced accuracy, %\n{title}")
@@ -83,10 +84,10 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
     variants = list(dict.fromkeys(row["variant"] for row in grids))
     train_sets = list(dict.fromkeys(row["train_on"] for row in grids))
     columns = [*generators, "mean_unseen", "worst_unseen"]
-    names = [*generators, "unseen, mean", "unseen, worst"]
+    names = [*map(as_label, generators), "unseen, mean", "unseen, worst"]
     size = (3 + 0.85 * len(columns) * len(variants), 2.6 + 0.5 * len(train_sets))
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(as_label(title))
     panels = figure.subplots(1, len(variants), squeeze=False, sharey=True)[0]
     colours = ScalarMappable(
         Normalize(50, 100), matplotlib.colormaps["cividis"].with_extremes(bad="white")
@@ -98,10 +99,10 @@ def heatmap(grids: Sequence[Mapping[str, Any]], generators: Sequence[str], title
                 # A gap before the summary.
                 x = column + (0.25 if column >= len(generators) else 0)
                 _heat(axis, x, line, row.get(name), colours, seen=name in row["seen"])
-        axis.set_title(variant, fontsize=10)
+        axis.set_title(as_label(variant), fontsize=10)
         places = [n + (0.25 if n >= len(generators) else 0) for n in range(len(names))]
         axis.set_xticks(places, names, rotation=35, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(len(train_sets)), train_sets)
+        axis.set_yticks(range(len(train_sets)), list(map(as_label, train_sets)))
         axis.set_xlim(-0.55, len(columns) - 0.2)
         axis.set_ylim(len(train_sets) - 0.45, -0.55)
         axis.tick_params(length=0)
@@ -164,7 +165,7 @@ def metrics_under_perturbation(
                     100 * np.array([p[key] for p in points.values()])
                     for key in ("mean", "low", "high")
                 )
-                axis.plot(at, mean, label=variant, **style)
+                axis.plot(at, mean, label=as_label(variant), **style)
                 axis.vlines(at, low, high, color=style["color"], linewidth=1)
                 for x, row in zip(at, points.values(), strict=True):
                     if len(row["by_seed"]) > 1:
@@ -174,7 +175,8 @@ def metrics_under_perturbation(
                 range(len(strengths)), ["none" if s is None else f"{s:g}" for s in strengths]
             )
             if line == 0:
-                axis.set_title(f"{generator} ({'seen' if seen else 'unseen'})", fontsize=10)
+                title = f"{generator} ({'seen' if seen else 'unseen'})"
+                axis.set_title(as_label(title), fontsize=10)
             if column == 0:
                 axis.set_ylabel(f"{metric.upper()}, %")
     figure.supxlabel(f"{what}\n(ACC: {threshold})", fontsize=10)
@@ -210,7 +212,9 @@ def learning_curves(
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
     handles = [Line2D([], [], **marked(number)) for number in range(len(variants))]
-    figure.legend(handles, variants, loc="outside upper center", ncols=3, fontsize=8)
+    figure.legend(
+        handles, list(map(as_label, variants)), loc="outside upper center", ncols=3, fontsize=8
+    )
     return figure
 
 
@@ -241,11 +245,11 @@ def feature_maps(
                     of_source[:, 0], of_source[:, 1], s=16, alpha=0.8, linewidths=0.9,
                     marker=MARKERS[number % len(MARKERS)], edgecolors=colour,
                     facecolors=colour if source in seen else "none",
-                    label=f"{source} ({'seen' if source in seen else 'unseen'})",
+                    label=as_label(f"{source} ({'seen' if source in seen else 'unseen'})"),
                 )  # fmt: skip
             axis.set_xticks([])
             axis.set_yticks([])
-        panels[0, column].set_title(name, fontsize=10)
+        panels[0, column].set_title(as_label(name), fontsize=10)
     panels[0, 0].set_ylabel("PCA")
     panels[1, 0].set_ylabel("t-SNE")
     panels[0, 0].legend(fontsize=8)

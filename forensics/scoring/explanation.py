@@ -73,8 +73,10 @@ def explanation(
     # Imported here, because scoring alone does not need matplotlib.
     from matplotlib.figure import Figure
 
+    from forensics.labels import as_label
+
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=10, wrap=True)
+    figure.suptitle(as_label(title), fontsize=10, wrap=True)
     seen, where, spectrum = figure.subplots(1, 3, width_ratios=(1, 1, 1.4))
     size = len(square)
     for axis in (seen, where):
@@ -94,7 +96,9 @@ def explanation(
     frequencies = np.arange(len(profile)) / size
     for name, source in spectra.items():
         mean, std = np.array(source["mean"]), np.array(source["std"])
-        (line,) = spectrum.plot(frequencies, mean, linewidth=1, label=f"{name}, mean ± 1 std")
+        (line,) = spectrum.plot(
+            frequencies, mean, linewidth=1, label=as_label(f"{name}, mean ± 1 std")
+        )
         spectrum.fill_between(
             frequencies, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0
         )

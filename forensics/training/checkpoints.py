@@ -5,18 +5,18 @@ detectors, ``best.ckpt`` from the epoch that is best by the monitored metric.
 """
 
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from forensics.checks import mismatch
 from forensics.detectors.card import current
 from forensics.errors import UserError
 from forensics.files import atomic
@@ -100,8 +100,8 @@ def load(path: Path) -> dict[str, Any]:
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of any kind, where a byte is wrong
+        reason = (str(error) or repr(error)).splitlines()[0]
         other = path.with_name(PREVIOUS)
         offer = (
             f"remove it to resume from {other.name}, the epoch before"
@@ -110,6 +110,13 @@ def load(path: Path) -> dict[str, Any]:
         )
         raise UserError(f"The checkpoint {shown(path)} is corrupt ({reason}): {offer}.") from error
     return cast(dict[str, Any], loaded)
+
+
+class _Checkpoint(TypedDict):
+    """What this program reads of a checkpoint, besides Lightning."""
+
+    settings: dict[str, Any]
+    epoch: int
 
 
 def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = ()) -> Path | None:
@@ -130,8 +137,11 @@ def to_resume(folder: Path, settings: Mapping[str, Any], also: Sequence[str] = (
     else:
         return None
     checkpoint = load(path)
-    if "settings" not in checkpoint:
-        raise UserError(f"{shown(path)} was not written by this program: start a new run.")
+    if wrong := mismatch(checkpoint, _Checkpoint, "it"):
+        raise UserError(
+            f"{shown(path)} was not written by this program ({wrong}): start a new run.",
+            key=str(path),
+        )
     theirs = current(checkpoint["settings"])
     # A schedule over all epochs makes the number of epochs part of the training.
     constant = settings.get("model.schedule", "constant") == "constant"
