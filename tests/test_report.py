@@ -1,9 +1,11 @@
 """Reports of run folders: what they say, what they refuse, and the page."""
 
 import csv
+import html
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +24,27 @@ from forensics.reports.study import read_study
 from forensics.runs import SWEEP
 
 GOLDEN = Path(__file__).parent / "golden"
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+TRY = """<script>addEventListener("load", () => {
+  const page = document.querySelector("iframe").contentDocument, found = {sorted: []};
+  found.width = page.documentElement.scrollWidth;
+  const table = page.querySelectorAll("table")[1], scroll = table.parentElement;
+  scroll.scrollLeft = 150;
+  const left = element => element.getBoundingClientRect().left;
+  found.stuck = left(table.tBodies[0].rows[0].cells[0]) - left(scroll);
+  for (const _ of [0, 1]) {
+    table.querySelectorAll("th button")[2].click();
+    found.sorted.push({
+      sort: [1, 2].map(column => table.querySelectorAll("th")[column].ariaSort),
+      values: [...table.tBodies[0].rows].map(row => parseFloat(row.cells[2].textContent)),
+    });
+  }
+  const output = document.createElement("output");
+  output.textContent = JSON.stringify(found);
+  document.body.append(output);
+})</script>"""
+"""Tries the page in a frame."""
+
 THRESHOLDS = {"0.5": 0.0, "source_0.05": -1.0}
 PERTURBATIONS = {("jpeg", 90.0): 0.2, ("jpeg", 50.0): 0.8}
 
@@ -227,6 +250,70 @@ class TestPage:
         assert all(re.match(r"data:image/(png|webp);base64,|#\d+$|a/$", link) for link in links)
         assert "http" not in re.sub(r"data:image/\w+;base64,[^\"]*", "", page)
         assert "@import" not in page
+
+    def test_it_opens_with_the_finding_and_has_a_row_for_each_pair(self, illustrated: Path) -> None:
+        write_report([illustrated], illustrated)
+        page = (illustrated / "report.html").read_text()
+        titles = re.findall(r"<h2[^>]*>([^<]*)", page)
+        assert titles[:3] == ["Finding", "Question", "Test pairs"]
+        # The sentence and the figure come before any table.
+        assert page.index('class="lead"') < page.index("<img") < page.index("<table")
+        first = page[page.index("Test pairs</h2>") :]
+        first = first[: first.index("</table>")]
+        pairs = re.findall(r'<tr><td class="name">([^<]*)', first)
+        assert sorted(pairs) == sorted(2 * [f"real + {name}" for name in (
+            "pggan (seen)", "wgan_gp (unseen)", "dcgan (unseen)")])  # fmt: skip
+
+    def test_errors_have_their_names_and_scores(self, tmp_path: Path) -> None:
+        study = tmp_path / "study"
+        write_run(study / "a", illustrated=True)
+        write_report([study], study)
+        captions = re.findall(
+            r"<figcaption>([^<]*)</figcaption>", (study / "report.html").read_text()
+        )
+        assert len(captions) == 4 * 8
+        logits = logits_of("dcgan", "none", 0, ("pggan",)).astype(float)
+        worst = int(logits.argmax())
+        score = 1 / (1 + np.exp(-logits[worst]))
+        assert captions[3 * 8] == f"{worst:03d}.png\nreal: {score:.1%}\nwrong"
+
+    def test_only_folders_below_the_report_are_linked(self, study: Path, tmp_path: Path) -> None:
+        strange = 'javascript:alert(1)"&<b>'
+        write_run(study / strange, "noise")
+        write_report([study], study)
+        links = Links((study / "report.html").read_text()).found
+        folders = [link for link in links if link.endswith("/")]
+        assert "none_0/" in folders
+        assert "javascript%3Aalert%281%29%22%26%3Cb%3E/" in folders
+        write_report([study], tmp_path / "to")
+        links = Links((tmp_path / "to" / "report.html").read_text()).found
+        assert not any(link.endswith("/") for link in links)
+
+    def test_damaged_curves_are_refused(self, study: Path) -> None:
+        (study / "none_0" / runs.EPOCHS).write_text("epoch,val/loss\nfirst,low\n")
+        with pytest.raises(UserError) as refused:
+            write_report([study], study)
+        assert refused.value.key == str(study / "none_0" / runs.EPOCHS)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not BROWSER, reason="no Chromium")
+    def test_in_a_browser_it_sorts_and_fits_a_narrow_screen(
+        self, study: Path, tmp_path: Path
+    ) -> None:
+        write_report([study], study)
+        page = html.escape((study / "report.html").read_text())
+        frame = tmp_path / "frame.html"
+        frame.write_text(f"<iframe style='width:400px;height:800px' srcdoc='{page}'></iframe>{TRY}")
+        command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                   f"--user-data-dir={tmp_path / 'profile'}", frame.as_uri()]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        found = json.loads(html.unescape(re.findall("<output>(.*)</output>", done.stdout)[0]))
+        assert found["width"] <= 400
+        assert found["stuck"] == 0
+        up, down = found["sorted"]
+        assert (up["sort"], down["sort"]) == ([None, "ascending"], [None, "descending"])
+        assert up["values"] == sorted(up["values"])
+        assert down["values"] == sorted(up["values"], reverse=True)
 
     def test_names_are_shown_and_not_run(self, study: Path) -> None:
         record = {
