@@ -47,6 +47,7 @@ SIZE = 128
 PAPERS, SMALL = [64, 128, 256, 512], [8, 8]
 KINDS = {"1024 px JPEG": (1024, "a.jpg"), "256 px PNG": (256, "a.png")}
 DISTINCT = 24
+STILL = {"jpeg": 1.0, "rescale": 1.0}
 STARTS = 3
 
 
@@ -106,7 +107,8 @@ def write_detector(path: Path, channels: list[int], photographs: Sequence[Path])
         plain(settings),
         None,
         Input(SIZE, "lanczos", "none", POLICY_VERSION, "auto", "resize", None),
-        Calibration({"source_0.05": 0.0, "source_0.01": -0.1}, 0.0, 1.0, None, None, None),
+        # No score of random weights is near these, so that no image needs changed copies.
+        Calibration({"source_0.05": -99.0, "source_0.01": -100.0}, 0.0, 1.0, None, None, STILL),
         SpectrumGuard(spectra, 2.0),
         Provenance(["real"], ["generated"], "none", True, 0, None, None),
     )
@@ -154,6 +156,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
     papers = write_detector(folder / "papers.safetensors", PAPERS, photographs["256 px PNG"])
     small = write_detector(folder / "small.safetensors", SMALL, photographs["256 px PNG"])
 
+    _rates(figures, papers, photographs, arguments, folder)
+    if arguments.rates:
+        return figures
+
     log.info("start")
     command(papers, photographs["1024 px JPEG"][:1], folder)  # fills the system's file cache
     for _ in range(STARTS):
@@ -161,7 +167,25 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
         figures["start to the end with one image", "s"].append(cost.wall)
         figures["start to the end with one image, of all cores", "CPU s"].append(cost.cpu)
 
-    detector = Predictor.load(papers)
+    for count in (arguments.files // 10, arguments.files):
+        log.info("memory, %d files", count)
+        paths = (photographs["256 px PNG"] * (count // DISTINCT + 1))[:count]
+        cost = command(small, paths, folder)
+        figures[f"peak memory, {count} files", "MiB"].append(cost.peak)
+        figures[f"{count} files, small network", "s"].append(cost.wall)
+    return figures
+
+
+def _rates(
+    figures: dict[tuple[str, str], list[float]],
+    papers: Path,
+    photographs: dict[str, list[Path]],
+    arguments: argparse.Namespace,
+    folder: Path,
+) -> None:
+    """Add the rates of decoding and of scoring, one after the other in each round."""
+    few, every = Predictor.load(papers), Predictor.load(papers)
+    every.check_all()
     for round_ in range(arguments.rounds):
         for kind, distinct in photographs.items():
             log.info("round %d, %s", round_ + 1, kind)
@@ -173,30 +197,24 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
                 for _ in in_order(square, paths, 128):
                     pass
 
-            def ours(names: list[str] = names, table: Path = table) -> None:
-                predict(detector, names, table, resume=False)
+            def scored(detector: Predictor, names: list[str] = names, to: Path = table) -> None:
+                predict(detector, names, to, resume=False, overwrite=True)
 
-            costs = {"decode and resize alone": timed(alone), "forensics predict": timed(ours)}
+            least = timed(alone)
+            costs = {
+                "decode and resize alone": least,
+                "predict": timed(lambda scored=scored: scored(few)),
+                "predict --all-checks": timed(lambda scored=scored: scored(every)),
+            }
             for name, cost in costs.items():
-                rate = len(paths) / cost.wall
+                rate, of_each = len(paths) / cost.wall, 1000 * cost.cpu / len(paths)
                 figures[f"{kind}: {name}", "images/s"].append(rate)
-                of_each = 1000 * cost.cpu / len(paths)
                 figures[f"{kind}: {name}, of all cores", "CPU ms/image"].append(of_each)
-            less, more = costs.values()
-            figures[f"{kind}: speed of predict / of decode and resize", "ratio"].append(
-                less.wall / more.wall
-            )
-            figures[f"{kind}: CPU of decode and resize / of predict", "ratio"].append(
-                less.cpu / more.cpu
-            )
-
-    for count in (arguments.files // 10, arguments.files):
-        log.info("memory, %d files", count)
-        paths = (photographs["256 px PNG"] * (count // DISTINCT + 1))[:count]
-        cost = command(small, paths, folder)
-        figures[f"peak memory, {count} files", "MiB"].append(cost.peak)
-        figures[f"{count} files, small network", "s"].append(cost.wall)
-    return figures
+                if cost is not least:
+                    speed = f"{kind}: speed of {name} / of decode and resize"
+                    figures[speed, "ratio"].append(least.wall / cost.wall)
+                    share = f"{kind}: CPU of decode and resize / of {name}"
+                    figures[share, "ratio"].append(least.cpu / cost.cpu)
 
 
 def main() -> None:
@@ -205,7 +223,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="in each measured rate")
     parser.add_argument("--rounds", type=int, default=3, help="of the rates")
     parser.add_argument("--files", type=int, default=20_000, help="the larger count for memory")
-    parser.add_argument("--csv", type=Path, help="write the figures there, too")
+    parser.add_argument("--rates", action="store_true", help="measure the rates alone")
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        help="write the figures there, too, in the place of earlier ones of the same name",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory(prefix="predict-benchmark-") as folder:
@@ -225,10 +248,15 @@ def main() -> None:
         rows.append({"name": name, "unit": unit, **numbers, "n": str(len(values)), **where})
         print("{name:70} {min:>8} {median:>8} {max:>8} {unit}".format(**rows[-1]))
     if arguments.csv is not None:
+        kept: dict[tuple[str, str], dict[str, str]] = {}
+        if arguments.csv.exists():
+            with arguments.csv.open(newline="") as file:
+                kept = {(row["name"], row["unit"]): row for row in csv.DictReader(file)}
+        kept |= {(row["name"], row["unit"]): row for row in rows}
         with arguments.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(kept.values())
 
 
 if __name__ == "__main__":
