@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -197,14 +198,12 @@ def _rates(
                 for _ in in_order(square, paths, 128):
                     pass
 
-            def scored(detector: Predictor, names: list[str] = names, to: Path = table) -> None:
-                predict(detector, names, to, resume=False, overwrite=True)
-
+            scored = partial(predict, paths=names, table=table, resume=False, overwrite=True)
             least = timed(alone)
             costs = {
                 "decode and resize alone": least,
-                "predict": timed(lambda scored=scored: scored(few)),
-                "predict --all-checks": timed(lambda scored=scored: scored(every)),
+                "predict": timed(partial(scored, few)),
+                "predict --all-checks": timed(partial(scored, every)),
             }
             for name, cost in costs.items():
                 rate, of_each = len(paths) / cost.wall, 1000 * cost.cpu / len(paths)
