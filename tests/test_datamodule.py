@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from forensics.data import datamodule
 from forensics.data.datamodule import (
     Batch,
     FaceData,
@@ -240,6 +241,16 @@ class TestBatches:
         missing = re.escape(str(Path(settings.root) / "unseen"))
         with pytest.raises(UserError, match=rf"no folder {missing} .* dataset\.root"):
             open_data(settings)
+
+    def test_toy_sources_are_rendered_with_what_their_roles_need(
+        self, faces: MakeFaces, open_data: OpenData, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[Path, dict[str, int]]] = []
+        monkeypatch.setattr(datamodule, "build_demo", lambda *given: asked.append(given))
+        settings = faces(toy=True)
+        open_data(settings)
+        counts = {"real": 30, "seen": 30, "unseen": 10}
+        assert asked == [(Path(settings.root), counts)]
 
     def test_further_setups_do_nothing(self, faces: MakeFaces, open_data: OpenData) -> None:
         data = open_data(faces())

@@ -141,6 +141,33 @@ class TestGiven:
         assert [split.train.count(source) for source in range(3)] == [4, 4, 0]
         assert any("real: 6 of 8 images" in note for note in split.notes)
 
+    def test_what_only_validates_takes_of_all_but_the_tests_folders(
+        self, opened: Callable[[Tree], list[Source]], given: DatasetSettings
+    ) -> None:
+        given = dataclasses.replace(given, validate_on=["held_out"])
+        folders = ("train:6", "valid:3", "test:3")
+        tree = distinct(
+            *(f"{name}/{folder}" for name in ("real", "seen") for folder in folders),
+            *("unseen/x:2", "held_out/train:1", "held_out/valid:2", "held_out/test:4"),
+        )
+        sources = opened(tree)
+        found = parts_of(split_sources(sources, given, seed=0), sources)
+        held_out = {part: {path for path in of if path.startswith("held_out")}
+                    for part, of in found.items()}  # fmt: skip
+        expected = {"held_out/train/000.png", "held_out/valid/000.png", "held_out/valid/001.png"}
+        assert held_out == {"train": set(), "validation": expected, "test": set()}
+
+    def test_what_only_validates_needs_other_images_than_the_tests(
+        self, opened: Callable[[Tree], list[Source]], given: DatasetSettings
+    ) -> None:
+        given = dataclasses.replace(given, validate_on=["held_out"])
+        folders = [
+            f"{name}/{folder}" for name in ("real", "seen") for folder in ("train:9", "test:3")
+        ]
+        with pytest.raises(UserError) as raised:
+            split_sources(opened(distinct(*folders, "unseen/x:2", "held_out/test:4")), given, 0)
+        assert raised.value.key == "held_out"
+
     def test_counts_take_evenly_of_all_folders(
         self, opened: Callable[[Tree], list[Source]], given: DatasetSettings
     ) -> None:
@@ -205,6 +232,17 @@ class TestListed:
         expected = {f"{name}/b/{n:03d}.png" for name, of in tested.items() for n in of}
         assert found["test"] == expected
         assert split.notes == []
+
+    def test_lines_may_start_at_the_root_where_a_source_has_another_folder(
+        self, opened: Callable[[Tree], list[Source]], listed: Callable[..., DatasetSettings],
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        settings = listed(**(self.LISTS | {"train": "real/a\ndeep/x/a\n"}))
+        folders = {"seen": str(tmp_path / "faces" / "deep" / "x")}
+        sources = opened(self.TREE)
+        split = split_sources(sources, dataclasses.replace(settings, folders=folders), seed=0)
+        whole = split_sources(sources, listed(**self.LISTS), seed=0)
+        assert parts_of(split, sources) == parts_of(whole, sources)
 
     def test_names_of_no_image_are_counted(
         self, opened: Callable[[Tree], list[Source]], listed: Callable[..., DatasetSettings]
@@ -288,6 +326,14 @@ class TestByGroup:
             parts_of(split_sources(sources, grouped(1), seed), sources) for seed in (0, 1)
         )
         assert first == second
+
+    def test_parts_fill_up_to_their_shares(
+        self, opened: Callable[[Tree], list[Source]], grouped: Callable[..., DatasetSettings]
+    ) -> None:
+        paths = [f"{name}/p{n}:1" for name in ("real", "seen", "unseen") for n in range(30)]
+        split = split_sources(opened(distinct(*paths)), grouped(1), seed=0)
+        # A third tests, and a fifth of the rest validates.
+        assert split.groups == {"train": 16, "validation": 4, "test": 10}
 
     @pytest.mark.parametrize(
         ("paths", "group", "key"),

@@ -65,9 +65,10 @@ def offered(
         groups = {source.name: _groups(source, settings.group) for source in ordinary}
         parts = _by_group(groups, settings)
 
-    for name in settings.validate_on:  # nothing else is made of them
-        of = parts.get(name, ())
-        parts[name] = ["train" if part == "validation" else part for part in of]
+    # They only validate; what is for the test stays out of any choice.
+    role = {"train": "train", "validation": "train"}
+    for name in settings.validate_on:
+        parts[name] = [role.get(part, "") for part in parts.get(name, ())]
 
     def rows(part: str, count: int | None) -> list[Rows]:
         found = (np.array(parts.get(source.name, ())) == part for source in sources)

@@ -113,17 +113,15 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
     """
     origins = find_origins(sources)
     offer = offered(sources, settings, origins)
-    without = [
-        name
-        for name, rows in zip(settings.names, offer.test, strict=True)
-        if not len(rows) and name not in (*origins, *settings.validate_on)
-    ]
-    if without:
-        raise UserError(
-            f"The source {without[0]} has no test image by dataset.split={settings.split}: add "
-            "some, or leave it out.",
-            key=without[0],
-        )
+    for name, train, test in zip(settings.names, offer.train, offer.test, strict=True):
+        validates = name in settings.validate_on
+        if not len(train if validates else test) and name not in origins:
+            part = "training or validation" if validates else "test"
+            raise UserError(
+                f"The source {name} has no {part} image by dataset.split={settings.split}: add "
+                "some, or leave it out.",
+                key=name,
+            )
     offer, dropped = _without_copies(sources, settings, origins, offer)
     # A random stream of its own: those of the sample orders are seeded with (seed, epoch).
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
