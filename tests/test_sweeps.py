@@ -15,6 +15,7 @@ import pytest
 from conftest import started
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 from forensics import config
 from forensics.training.settings import TrainSettings
@@ -98,6 +99,27 @@ class TestInOneProcess:
         assert second["seed0"] == first["seed0"]
         assert second["seed1"] > first["seed1"]
         assert (folder / "report.html").exists()
+
+    def test_each_job_says_its_place_and_only_the_first_what_the_audit_found(
+        self,
+        sweep: list[str],
+        run_program: Callable[..., int],
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        for path in (tmp_path / "faces" / "seen").iterdir():
+            Image.open(path).convert("L").save(path)  # so format and colours differ
+        audited = ["audit=warn" if one == "audit=off" else one for one in sweep]
+        assert run_program(TRAIN, *audited) == 0
+        said = capfd.readouterr().out
+        first, second = said.split("\njob 2 of 2, about 1 min left: seed1\n")
+        assert "\njob 1 of 2: seed0\n" in first
+        assert "seen / real: format" in first
+        assert "seen / real: format" not in second
+        closing = second.split("On unseen generators balanced accuracy is ")[1]
+        assert closing.splitlines()[-1] == "Report: outputs/sweep/report.html"
+        ours = [line for line in said.splitlines() if not line.startswith("\t#")]  # Hydra's
+        assert max(map(len, ours)) <= 80
 
     def test_more_jobs_may_join_a_sweep(
         self, swept: Path, sweep: list[str], run_program: Callable[..., int]
