@@ -113,9 +113,9 @@ def split_sources(sources: list[Source], settings: DatasetSettings, seed: int) -
     """
     origins = find_origins(sources)
     offer = offered(sources, settings, origins)
-    for name, train, test in zip(settings.names, offer.train, offer.test, strict=True):
+    for name, fitted, tested in zip(settings.names, offer.train, offer.test, strict=True):
         validates = name in settings.validate_on
-        if not len(train if validates else test) and name not in origins:
+        if not len(fitted if validates else tested) and name not in origins:
             part = "training or validation" if validates else "test"
             raise UserError(
                 f"The source {name} has no {part} image by dataset.split={settings.split}: add "
