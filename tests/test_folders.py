@@ -1,11 +1,10 @@
 """A folder belongs to one run: the one of several processes that came first."""
 
 import json
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,16 +96,23 @@ with runs.locked(Path(sys.argv[1])):
 """
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Context in which another process has a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
 class TestLocked:
     @pytest.fixture
     def holder(self, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-        """Another process that has the folder ``tmp_path``."""
-        with subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            assert process.stdout is not None
-            assert process.stdout.readline() == "held\n"
+        with held(tmp_path) as process:
             yield process
 
     def test_folders_are_refused(self, holder: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -132,6 +138,24 @@ class TestLocked:
             OwnFolder().on_multirun_start(composed("train", f"hydra.sweep.dir={tmp_path}"))
         assert isinstance(raised.value.__cause__, UserError)
 
+    @pytest.mark.parametrize("program", [TRAIN, GENERATE])
+    @pytest.mark.parametrize("name", ["x", "über=(1)"])
+    def test_a_run_in_a_folder_whose_run_goes_on_is_refused(
+        self,
+        name: str,
+        program: Path,
+        arguments: list[str],
+        run_program: Callable[..., int],
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        given = arguments if program == TRAIN else ["dataset.root=faces", "real=real"]
+        folder = tmp_path / "outputs" / name
+        with held(folder):
+            assert run_program(program, *given, f"name={name}") == 1
+        assert f"outputs/{name} is in use by another process" in capfd.readouterr().err
+        assert [path.name for path in folder.iterdir()] == [runs.LOCK]
+
 
 @pytest.mark.slow
 class TestAtOnce:
@@ -149,23 +173,6 @@ class TestAtOnce:
         results = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/result.json")]
         assert {one["settings"]["model"]["learning_rate"] for one in results} == {1e-3, 1e-4}
         assert {one["settings"]["name"] for one in results} == {"same", "same_2"}
-
-    @pytest.mark.parametrize("name", ["x", "über=(1)"])
-    def test_of_two_with_one_name_one_is_refused(
-        self, name: str, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        first = started(TRAIN, *arguments, "audit=off", f"name={name}", "max_epochs=100000")
-        record = tmp_path / "outputs" / name / ".hydra" / "overrides.yaml"
-        while not record.exists() and first.poll() is None:
-            time.sleep(0.1)
-        second = started(TRAIN, *arguments, "audit=off", f"name={name}", "seed=1")
-        said, _ = second.communicate(timeout=120)
-        first.kill()
-        first.communicate()
-        assert second.returncode == 1
-        assert re.search("in use by another process", said)
-        assert "seed=1" not in record.read_text()
 
 
 @pytest.mark.slow

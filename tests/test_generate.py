@@ -420,8 +420,9 @@ class TestErrors:
     ) -> None:
         record = tmp_path / "outputs" / "x" / ".hydra"
         record.mkdir(parents=True)
+        (record / "config.yaml").write_text("model: {channels: [4]}")
         (record / "overrides.yaml").write_text("[]")
-        (record / "hydra.yaml").write_text("hydra: {job: {config_name: train}}")
+        (record / "hydra.yaml").write_text("hydra: {runtime: {choices: {model: x}}}")
         assert run("sample=outputs/x", again=True) == 1
         assert "sample=outputs/x is not a run of generate.py" in capfd.readouterr().err
 
@@ -444,15 +445,15 @@ class TestErrors:
         monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        save = Image.Image.save
+        write = Path.write_bytes
 
-        def full(self: Image.Image, path: Path, *args: Any, **options: Any) -> None:  # noqa: ANN401
-            if "000003" in str(path):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            save(self, path, *args, **options)
+        def full(self: Path, content: bytes) -> int:
+            if "000003" in self.name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+            return write(self, content)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Image.Image, "save", full)
+            patched.setattr(Path, "write_bytes", full)
             assert run("name=x") == 1
         assert "No space left" in capfd.readouterr().err
         written = tmp_path / "faces" / "dcgan"
