@@ -327,6 +327,15 @@ class TestByGroup:
         )
         assert first == second
 
+    def test_a_group_of_each_source_is_in_each_part(
+        self, opened: Callable[[Tree], list[Source]], grouped: Callable[..., DatasetSettings]
+    ) -> None:
+        paths = [f"{name}/{name}{n}:5" for name in ("real", "seen") for n in range(3)]
+        sources = opened(distinct(*paths, "unseen/a:5"))
+        split = split_sources(sources, grouped(1), seed=0)
+        for part in split[:3]:
+            assert [part.count(source) for source in (0, 1)] == [5, 5]
+
     def test_parts_fill_up_to_their_shares(
         self, opened: Callable[[Tree], list[Source]], grouped: Callable[..., DatasetSettings]
     ) -> None:

@@ -215,6 +215,13 @@ class TestDifference:
         found = difference(before, after, "auroc")
         assert found["difference"] == pytest.approx(1 / 4)
         assert (found["low"], found["high"]) == (-1, 1)
+        # 49 of 50: their variance is 0.02, of the mean 0.0004.
+        generated = np.append(np.arange(49.0), 99)[None]
+        before, after = (
+            PairScores(np.array([[at]]), generated, np.zeros(1)) for at in (-1.0, 50.0)
+        )
+        found = difference(before, after, "auroc")
+        assert found["low"] == pytest.approx(0.98 - 1.96 * 1.0004**0.5, abs=1e-4)
 
     @pytest.mark.parametrize(("reals", "generated"), [(100, 100), (70, 100), (33, 47)])
     def test_equal_differences_have_no_p_however_they_round(
