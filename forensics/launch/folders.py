@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from forensics import runs
+from forensics import files, runs
 from forensics.checks import expanded
 from forensics.launch import entry
 from forensics.launch.arguments import quoted
@@ -48,6 +48,7 @@ class OwnFolder(Callback):
             folder.mkdir(parents=True, exist_ok=True)
             OwnFolder.sweep.close()  # an earlier one of this process
             OwnFolder.sweep.enter_context(runs.locked(folder))
+            files.remove_unfinished(folder)
 
 
 def _own(config: DictConfig, key: str) -> tuple[Path, str]:

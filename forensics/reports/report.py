@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forensics.files import atomic
+from forensics.files import atomic, remove_unfinished
 from forensics.reports import comparison, findings, roles, sections
 from forensics.reports.closing import closing
 from forensics.reports.page import markdown, page
@@ -13,7 +13,7 @@ from forensics.reports.run import Run, in_order
 from forensics.reports.study import Study, read_study
 from forensics.reports.tables import chance_line
 from forensics.reports.variants import training_set
-from forensics.runs import shown
+from forensics.runs import locked, shown
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,19 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
         The study, with the jobs that have no result.
 
     Raises:
-        UserError: if the runs cannot be compared; see `forensics.reports.study.read_study`.
+        UserError: if the runs cannot be compared, see `forensics.reports.study.read_study`, or
+            another process reports into the folder.
     """
     study = read_study(folders)
     to.mkdir(parents=True, exist_ok=True)
+    with locked(to, to / ".report.lock"):
+        _write_files(study, to)
+    return study
+
+
+def _write_files(study: Study, to: Path) -> None:
+    """Write a report's files, and remove what a killed one has left."""
+    remove_unfinished(to)
     found = findings.findings(study)
     cells = comparison.cells(study)
     changes = comparison.differences(study)
@@ -73,7 +82,6 @@ def write_report(folders: Sequence[Path], to: Path) -> Study:
         log.warning("no result: %s (%s)", shown(problem.folder), problem.reason)
     log.info("\n%s\n", closing(study, found))
     log.info("Report: %s", shown(to / PAGE))
-    return study
 
 
 def facts(study: Study) -> dict[str, Any]:

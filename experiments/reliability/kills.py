@@ -1,0 +1,112 @@
+"""Kill every program at random moments, continue it, and compare with what was never killed.
+
+``python experiments/reliability/kills.py --rounds 50`` prints a csv of counts.
+"""
+
+import argparse
+import csv
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from subjects import SUBJECTS, Process, done, import_everything, left_over, write_faces
+
+COUNTS = ("rounds", "kills", "too_late", "equal", "different", "failed", "left_over")
+
+
+def kill_and_continue(name: str, whole: Path, folder: Path, seconds: float, draws: random.Random,
+                      counts: Counter[str]) -> None:  # fmt: skip
+    """Kill a subject once or twice, continue it, and count how it ended.
+
+    Args:
+        name: one of `SUBJECTS`.
+        whole: folder of the one that was never killed.
+        folder: a folder to work in, with what the subject needs.
+        seconds: how long the one that was never killed took.
+        draws: random numbers.
+        counts: counts to add to.
+    """
+    subject = SUBJECTS[name]
+    counts["rounds"] += 1
+    command = subject.command
+    for _ in range(draws.choice((1, 1, 2))):
+        process = Process(command, folder)
+        code = process.wait(draws.uniform(0, seconds))
+        if code is None:
+            process.kill()
+            process.wait()
+            counts["kills"] += 1
+        else:
+            counts["too_late"] += 1
+            break
+        command = subject.again(folder)
+    try:
+        done(command, folder)
+    except RuntimeError as error:
+        if "complete after its" not in str(error):  # killed behind its last file
+            counts["failed"] += 1
+            print(f"{name}: {error}", file=sys.stderr)
+            return
+    expected, got = subject.outcome(whole), subject.outcome(folder)
+    differing = [key for key in expected if expected[key] != got.get(key)]
+    counts["different" if differing else "equal"] += 1
+    if leftovers := left_over(folder):
+        counts["left_over"] += 1
+        print(f"{name}: left {leftovers}", file=sys.stderr)
+    if differing:
+        print(f"{name}: {differing} differ", file=sys.stderr)
+
+
+def measured(names: list[str], rounds: int, seed: int, place: Path) -> dict[str, Counter[str]]:
+    """Counts by subject.
+
+    Args:
+        names: which of `SUBJECTS` to kill.
+        rounds: how often each.
+        seed: of the moments.
+        place: an empty folder.
+    """
+    import_everything()
+    counts = {name: Counter(dict.fromkeys(COUNTS, 0)) for name in names}
+    for name, subject in SUBJECTS.items():
+        if name not in names and name not in {SUBJECTS[one].needs for one in names}:
+            continue
+        base = place / "base"
+        if subject.needs:
+            base = place / f"{subject.needs}-whole"
+        elif not base.exists():
+            write_faces(base)
+        whole = place / f"{name}-whole"
+        shutil.copytree(base, whole)
+        seconds = done(subject.command, whole)
+        if name not in names:
+            continue
+        draws = random.Random(f"{seed} {name}")
+        for _ in range(rounds):
+            folder = place / "killed"
+            shutil.copytree(base, folder)
+            kill_and_continue(name, whole, folder, seconds, draws, counts[name])
+            shutil.rmtree(folder)
+    return counts
+
+
+def main() -> int:
+    """Print the counts; returns 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50, help="of each subject (50)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kills-") as place:
+        counts = measured(given.only, given.rounds, given.seed, Path(place))
+    table = csv.writer(sys.stdout)
+    table.writerow(["subject", *COUNTS])
+    table.writerows([name, *(of[key] for key in COUNTS)] for name, of in counts.items())
+    return int(any(of["different"] or of["failed"] or of["left_over"] for of in counts.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
