@@ -80,8 +80,7 @@ def locked(folder: Path, file: Path | None = None) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
-            f"{shown(folder)} is in use by another process: wait for its end, or choose another "
-            "folder.",
+            f"{shown(folder)} is in use by another process: wait for its end, or choose another.",
             key=str(folder),
         ) from error
     try:

@@ -39,17 +39,18 @@ def kill_and_continue(name: str, whole: Path, folder: Path, seconds: float, draw
             process.kill()
             process.wait()
             counts["kills"] += 1
-        else:
+            command = subject.again(folder)
+        elif code == 0:
             counts["too_late"] += 1
             break
-        command = subject.again(folder)
-    try:
-        done(command, folder)
-    except RuntimeError as error:
-        if "complete after its" not in str(error):  # killed behind its last file
-            counts["failed"] += 1
-            print(f"{name}: {error}", file=sys.stderr)
-            return
+    if code != 0:
+        try:
+            done(command, folder)
+        except RuntimeError as error:
+            if "complete after its" not in str(error):  # killed after its last file
+                counts["failed"] += 1
+                print(f"{name}: {error}", file=sys.stderr)
+                return
     expected, got = subject.outcome(whole), subject.outcome(folder)
     differing = [key for key in expected if expected[key] != got.get(key)]
     counts["different" if differing else "equal"] += 1

@@ -176,7 +176,7 @@ SUBJECTS = {
     "predict": Subject(
         ["forensics", *PREDICT],
         lambda folder: ["forensics", *PREDICT,
-                        *(["--resume"] if (folder / "table.csv.parts").exists() else [])],
+                        *(["--resume"] if list(folder.glob("table.csv*")) else [])],
         lambda folder: {"table": of_files(folder, "table.csv")},
         needs="training",
     ),

@@ -13,10 +13,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from forensics.detectors import DETECTORS
-from forensics.generators import GENERATORS
-from forensics.training.settings import GenerateSettings, TrainSettings
-
 FOLDERS, QUOTES = "dataset.folders.", ("'", '"')
 
 _LIST_ELEMENT = re.compile(r"""(?<=[\[,])[^\[\],]+(?=[\],])""")
@@ -78,6 +74,11 @@ def _text(value: str) -> str:
 
 def _texts() -> set[str]:
     """Keys of all settings that are texts or lists of texts; evaluate.py's are train.py's."""
+    # Here, because commands that only score print their errors by this package, too.
+    from forensics.detectors import DETECTORS
+    from forensics.generators import GENERATORS
+    from forensics.training.settings import GenerateSettings, TrainSettings
+
     settings = {"": (TrainSettings, GenerateSettings)}
     groups = {"model.": DETECTORS.values(), "generator.": GENERATORS.values()}
     keys = {key for prefix, kinds in (settings | groups).items()

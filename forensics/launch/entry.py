@@ -28,7 +28,6 @@ from forensics import files, runs
 from forensics.errors import UserError
 from forensics.launch.arguments import as_typed, quoted
 from forensics.launch.help import program
-from forensics.launch.resume import resumed_arguments
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,8 @@ def run(
         register: registers the settings' types with Hydra, given the arguments.
         at_end: called after the entry point, even if it failed.
     """
+    from forensics.launch.resume import resumed_arguments  # imports all that trains
+
     # The environment's rank may be that of a job which only contains this process.
     runs.take_rank(0)
     # A log file that cannot be written is no reason for a traceback.

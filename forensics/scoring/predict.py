@@ -12,7 +12,9 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from contextlib import contextmanager, suppress
+from glob import escape
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from forensics.files import Record, atomic, remove_unfinished
 from forensics.images.listing import as_text
 from forensics.images.spectra import profiles
 from forensics.progress import Progress
+from forensics.runs import LOCK, locked
 from forensics.scoring.explanation import check_explainable, explanation
 from forensics.scoring.predictor import Prediction, Predictor, Scored, Verdict, limits
 from forensics.scoring.scorer import BATCH_SIZE
@@ -82,8 +85,7 @@ def predict(
             is not empty or Captum is missing; if ``page`` is the table.
         KeyboardInterrupt: after an interruption, with the command to resume.
     """
-    write = WRITERS.get(table.suffix.lower())
-    if write is None:
+    if table.suffix.lower() not in WRITERS:
         raise UserError(
             f"{as_text(str(table))} must end in {', '.join(WRITERS)}, which sets its format.",
             key="--output",
@@ -96,42 +98,90 @@ def predict(
     if explain is not None:
         check_explainable(detector.scorer.detector)
     parts = table.with_name(f"{table.name}.parts")
-    if overwrite and not resume:
-        shutil.rmtree(parts, ignore_errors=True)
-    _begin(parts, detector, paths, explain, resume)
-    try:
-        done = 0
-        while _part(parts, done).exists():
-            done += 1
-        start = done * PART_IMAGES
-        with Progress("score", len(paths) - start) as progress:
-            rows = predictions(detector, paths, refused or {}, explain, progress, start)
-            rows = _told(rows)
-            while part := list(islice(rows, PART_IMAGES)):
-                with atomic(_part(parts, done)) as file:
-                    pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), file)
-                done += 1
-        files = [_part(parts, number) for number in range(done)]
-        counts: Counter[str] = Counter()
-        for file_ in files:
-            verdicts = _read(file_)["verdict"].to_pylist()
-            counts.update(str(verdict or "error") for verdict in verdicts)
-        if page is not None:
-
-            def again() -> Iterator[dict[str, Any]]:
-                for file in files:
-                    yield from _read(file).to_pylist()
-
-            write_page(page, detector, paths, again, counts, explain)
-        with atomic(table) as file:
-            write(file, map(_read, files))
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(
-            f"Stopped: the scores so far are kept in {as_text(str(parts))}. Repeat the command "
-            "with --resume."
-        ) from stop
-    shutil.rmtree(parts)
+    with _own(parts):
+        if overwrite and not resume:
+            _clear(parts)
+        _begin(parts, detector, paths, explain, resume)
+        _remove_unfinished(table, page)
+        try:
+            counts = _written(detector, paths, table, parts, refused or {}, explain, page)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(
+                f"Stopped: the scores so far are kept in {as_text(str(parts))}. Repeat the "
+                "command with --resume."
+            ) from stop
+        shutil.rmtree(parts)
     return counts
+
+
+def _written(
+    detector: Predictor,
+    paths: Sequence[str],
+    table: Path,
+    parts: Path,
+    refused: Mapping[str, str],
+    explain: Path | None,
+    page: Path | None,
+) -> Counter[str]:
+    """Write the parts that are missing, then page and table; the arguments are `predict`'s."""
+    done = 0
+    while _part(parts, done).exists():
+        done += 1
+    start = done * PART_IMAGES
+    with Progress("score", len(paths) - start) as progress:
+        rows = predictions(detector, paths, refused, explain, progress, start)
+        rows = _told(rows)
+        while part := list(islice(rows, PART_IMAGES)):
+            with atomic(_part(parts, done)) as file:
+                pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), file)
+            done += 1
+    files = [_part(parts, number) for number in range(done)]
+    counts: Counter[str] = Counter()
+    for file_ in files:
+        verdicts = _read(file_)["verdict"].to_pylist()
+        counts.update(str(verdict or "error") for verdict in verdicts)
+    if page is not None:
+
+        def again() -> Iterator[dict[str, Any]]:
+            for file in files:
+                yield from _read(file).to_pylist()
+
+        write_page(page, detector, paths, again, counts, explain)
+    with atomic(table) as file:
+        WRITERS[table.suffix.lower()](file, map(_read, files))
+    return counts
+
+
+@contextmanager
+def _own(parts: Path) -> Iterator[None]:
+    """Context in which no other process has a folder of parts; removed if nothing was begun."""
+    parts.mkdir(parents=True, exist_ok=True)
+    with locked(parts):
+        try:
+            yield
+        finally:
+            if not (parts / _RECORD).exists():
+                with suppress(OSError):  # where there is anything else
+                    (parts / LOCK).unlink(missing_ok=True)
+                    parts.rmdir()
+
+
+def _clear(parts: Path) -> None:
+    """Remove parts, and their record last: a folder with it can be resumed."""
+    remove_unfinished(parts)
+    for number in count():
+        if not _part(parts, number).exists():
+            break
+        _part(parts, number).unlink()
+    (parts / _RECORD).unlink(missing_ok=True)
+
+
+def _remove_unfinished(*outputs: Path | None) -> None:
+    """Remove what processes killed at the end of a run have left of its outputs."""
+    for output in outputs:
+        if output is not None:
+            for leftover in output.parent.glob(f".{escape(output.name)}.*.unfinished"):
+                leftover.unlink(missing_ok=True)
 
 
 def check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bool) -> None:
@@ -300,7 +350,7 @@ def _begin(
     if former is None:
         if explain is not None:
             claim_empty(explain)
-        parts.mkdir(parents=True, exist_ok=True)
+        _clear(parts)
         record.begin(begun)
         return
     if not resume:
