@@ -263,6 +263,12 @@ class TestCallbacks:
         last = len(values) - 1
         assert epochs == {"best.ckpt": best, "last.ckpt": last, "previous.ckpt": last - 1}
 
+    def test_a_best_one_left_by_a_killed_first_epoch_is_replaced(self, tmp_path: Path) -> None:
+        saved(tmp_path, "best.ckpt", 7)
+        trained(tmp_path, [2.0, 1.0], "val/loss", "val/loss")
+        assert files(tmp_path) == {"best.ckpt", "last.ckpt", "previous.ckpt"}
+        assert load(tmp_path / "checkpoints" / "best.ckpt")["epoch"] == 1
+
     def test_without_a_metric_the_last_is_kept(self, tmp_path: Path) -> None:
         trained(tmp_path, [1.0, 1.0], "val/loss", None)
         assert files(tmp_path) == {"last.ckpt", "previous.ckpt"}

@@ -154,6 +154,25 @@ class TestDifference:
         assert found["seeds_high"] == pytest.approx(interval.high)
         assert found["p_reason"] is None
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_students_interval_ends_at_the_largest_difference(self, sign: int) -> None:
+        # Four seeds turn all ten reals, the fifth two of them.
+        turned = np.where(np.arange(10) < np.array([[10], [10], [10], [10], [2]]), 1.0, -1.0)
+        none, zeros = np.full((5, 1), -1.0), np.zeros(5)
+        pairs = [PairScores(-np.ones((5, 10)), none, zeros), PairScores(turned, none, zeros)]
+        first, second = pairs[::sign]
+        found = difference(first, second, "tpr")
+        ends = stats.ttest_1samp([1, 1, 1, 1, 0.2], 0).confidence_interval(0.95)
+        assert ends.high > 1
+        expected = (ends.low, 1.0) if sign == 1 else (-1.0, -ends.low)
+        assert (found["seeds_low"], found["seeds_high"]) == pytest.approx(expected)
+
+    def test_a_score_at_the_threshold_is_called_real(self) -> None:
+        zeros = np.zeros((1, 4))
+        at, below = (PairScores(zeros + of, zeros + of, np.zeros(1)) for of in (0.0, -1.0))
+        assert difference(below, at, "tpr")["difference"] == 1
+        assert difference(below, at, "tnr")["difference"] == -1
+
     def test_paired_proportions_worked_by_hand(self) -> None:
         # Of 30 images 6 become right and 1 wrong. Bonett and Price: (7 - 2) / 32 in the middle,
         # variance ((7 + 2) / 32 - (5 / 32)^2) / 32 = 0.008026.
@@ -193,6 +212,8 @@ class TestDifference:
         assert same["difference"] == 0
         assert -0.12 < same["low"] < -0.02
         assert 0.02 < same["high"] < 0.12
+        if metric == "auroc":  # as of the smaller class
+            assert same["high"] == -same["low"] == pytest.approx(wilson(0, 40)[1])
         assert same["p"] is same["seeds_low"] is None
         assert "the same for every seed" in same["p_reason"]
 

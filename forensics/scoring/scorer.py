@@ -131,6 +131,5 @@ class Scorer:
             of_crops = [values.float() for values in computed if values is not None]
             if not of_crops:
                 return None
-            mean = of_crops[0] if len(of_crops) == 1 else torch.stack(of_crops).mean(dim=0)
-            found.append(mean[: len(batch)].cpu().numpy())
+            found.append(torch.stack(of_crops).mean(dim=0)[: len(batch)].cpu().numpy())
         return np.concatenate(found) if found else np.empty(0, np.float32)
