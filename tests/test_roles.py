@@ -85,6 +85,7 @@ def test_an_evaluation_refuses_roles_of_training(
     given: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    sources = [one for one in arguments if one.startswith("dataset")]
+    used = ("dataset", "dataset.root", "dataset.real", "dataset.generators")
+    sources = [one for one in arguments if one.partition("=")[0] in used]
     assert run_program(EVALUATE, *sources, f"dataset.{given}", "detector=nowhere") == 1
     assert f"dataset.{given.partition('=')[0]}" in capfd.readouterr().err
