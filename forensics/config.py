@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from forensics.checks import dotted, plain
+from forensics.checks import dotted, expanded, plain
 from forensics.data.ingest.found import found_sources
 from forensics.data.settings import DatasetSettings
 from forensics.detectors import DETECTORS, plugins
@@ -105,9 +105,11 @@ def _with_sources(config: DictConfig, *, testing: bool) -> DictConfig:
         key: OmegaConf.to_object(value) for key, value in set_.items() if OmegaConf.is_config(value)
     }
     names = given.get("real", [])
-    folders = {name: Path(given["folders"].get(name, Path(dataset.root, name))) for name in names}
+    root = Path(expanded("dataset.root", dataset.root))
+    folders = {name: Path(expanded("dataset.folders", given["folders"].get(name, str(root / name))))
+               for name in names}  # fmt: skip
     found = found_sources(
-        Path(dataset.root),
+        root,
         folders,
         given.get("generators"),
         given.get("train_on"),
@@ -126,10 +128,17 @@ def _with_sources(config: DictConfig, *, testing: bool) -> DictConfig:
 def _refuse_unknown(node: DictConfig, prefix: str) -> None:
     """Refuse unknown keys: Hydra lets ``+KEY=VALUE`` add any, which nothing would read.
 
+    Keys that ``~KEY`` removed are refused, too.
+
     Untyped maps, such as ``dataset.folders``, accept any key.
     """
     kind = OmegaConf.get_type(node)
     known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    for name in known or ():
+        if name not in node.keys():  # noqa: SIM118 - values that are missing, too
+            raise UserError(
+                f"{prefix}{name} was removed: leave out ~{prefix}{name}.", key=f"{prefix}{name}"
+            )
     for name in map(str, node):
         key = f"{prefix}{name}"
         if known is not None and name not in known:

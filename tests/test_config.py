@@ -200,7 +200,9 @@ def test_a_wrong_composition_is_refused_by_its_key(change: str) -> None:
         ("trainer.precision=int8", "trainer.precision: .*bf16"),
         ("model.front_end=edges", r"model.front_end: .*\[rgb, npr, lpd, laplacian, kv, .*"),
         ("no sense", "Cannot read 'no sense'"),
-        ("model.betas=0.5", r"model.betas: .*[^.]\.$"),
+        ("model.betas=0.5", r"model.betas: .*model.betas=\[A,B\]\.$"),
+        ("perturb=jpeg", r"perturb: .*perturb=\[A\]"),
+        ("seed=a(b", r"'seed=\"a\(b\"'"),
         ("learning_rate=1e-3", "learning_rate: did you mean model.learning_rate"),
         ("betas=[0.5,0.9]", "betas: did you mean model.betas"),
         ("seed=1,2", "seed=1,2 has several values: add -m"),
@@ -263,6 +265,12 @@ def test_unknown_key_is_refused_also_with_plus(override: str, key: str, guess: s
         composed("preprocess=noise", override)
     assert raised.value.key == key
     assert guess in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["perturb", "dataset.real", "trainer.devices"])
+def test_a_removed_value_is_named(key: str) -> None:
+    with pytest.raises(UserError, match=rf"leave out ~{re.escape(key)}\."):
+        composed(f"~{key}")
 
 
 def test_a_missing_value_is_named() -> None:

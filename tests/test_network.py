@@ -120,7 +120,11 @@ def test_file_of_format_2_has_the_front_end_by_its_current_name(
 def test_settings_of_earlier_runs_are_current_ones() -> None:
     given = {"model": "dcgan_discriminator", "seed": 1, "model.front_end": "nearest"}
     expected = given | {"model.front_end": "npr", "model.only_generated_evidence": False}
-    of_data = {"dataset.view": "resize", "dataset.split": "first_last", "dataset.find_layout": False}
+    of_data = {
+        "dataset.view": "resize",
+        "dataset.split": "first_last",
+        "dataset.find_layout": False,
+    }
     assert current(given) == expected | of_data
     assert current({"model": "dcgan_discriminator"})["model.front_end"] == "rgb"
     assert "model.front_end" not in current({"generator": "dcgan"})
