@@ -350,3 +350,12 @@ class TestText:
     def test_markdown_keeps_bars_and_lines_within_their_cell(self) -> None:
         text = comparison.as_markdown((["a", "b|c"], [["1", "2\n3"]]))
         assert text.splitlines() == ["| a | b\\|c |", "|---|---|", "| 1 | 2, 3 |"]
+
+    @pytest.mark.parametrize(
+        ("name", "written"),
+        [("wgan_gp *", "wgan_gp *"), ("[0.1, 0.2]", "[0.1, 0.2]"), ("~/faces", "~/faces"),
+         ("_a_ *b* `c`", r"\_a_ \*b* \`c\`"), ("~~a~~", r"\~~a\~~"), ("[a](b)", r"[a\](b)"),
+         ("<a>&", "&lt;a&gt;&amp;"), ("a\\|b", r"a\\\|b")],
+    )  # fmt: skip
+    def test_names_are_no_markup(self, name: str, written: str) -> None:
+        assert comparison.in_markdown(name) == written

@@ -353,7 +353,7 @@ class TestContract:
         assert detector(others)[3] == scores[3]
 
     def test_a_detector_of_any_size_scores_larger_squares(self, name: str) -> None:
-        detector, (images, _) = trained(name), separable(99)
+        detector, (images, _) = trained(name), separable(99, name)
         larger = images.repeat(1, 1, 2, 2)[..., :-3, :-3]
         with torch.inference_mode():
             parts = detector.crops(larger, images.shape[-1])

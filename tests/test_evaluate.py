@@ -385,15 +385,6 @@ class TestErrors:
         assert run(more) == 1
         assert re.search(said, capfd.readouterr().err)
 
-    def test_images_smaller_than_the_network_are_counted(
-        self, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        write_images(tmp_path / "faces" / "tiny", 7, size=SIZE - 1)
-        assert run("dataset.real=[tiny]", "dataset.min_side=1") == 1
-        said = capfd.readouterr()
-        assert f"7: each side must have at least {SIZE}" in said.err
-        assert "dataset.min_side: ignored" in said.out
-
     def test_nothing_to_test_on(self, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
         assert run("dataset.real=[]", "dataset.generators=[]") == 1
         assert "are both empty" in capfd.readouterr().err

@@ -90,7 +90,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         row = next(csv.DictReader(file))
     assert row["generator"] == f"'{name}"  # no formula in a spreadsheet
     line = (tmp_path / "evaluation.md").read_text().splitlines()[2]
-    assert r"=a\|b\_c\\d \<e\>%{$&\#\~^" in line
+    assert r"| =a\|b_c\\d, &lt;e&gt;%{$&amp;#~^ |" in line
     tex = (tmp_path / "evaluation.tex").read_text()
     escaped = r"=a\textbar{}b\_c\textbackslash{}d \textless{}e\textgreater{}\%\{\$\&\#"
     assert escaped in tex

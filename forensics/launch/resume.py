@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 
 from forensics.checks import expanded
 from forensics.detectors.card import current
@@ -64,6 +64,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     for group in set(choices) & set(new):  # the settings are another option's
         del record[group]
     overridden = [{f"override {group}": choice} for group, choice in choices.items()]
+    if MISSING in record.get("dataset", {}).values():  # a layout's, which are found again
+        overridden.append({"override dataset": "folders"})
     defaults = {"defaults": [program, *overridden, "_self_"]}
     ConfigStore.instance().store(RESUMED, defaults | record)
     if key == "resume":

@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -359,9 +360,13 @@ def grid_table(lines: Rows) -> Table:
     ]
 
 
+_MARKUP = re.compile(r"[\\`|]|\*(?=\S)|(?<!\w)_(?=\S)|~(?=~)|\](?=\()")
+"""Characters of Markdown where they mean something, so that ``wgan_gp *`` remains readable."""
+
+
 def in_markdown(text: str) -> str:
-    """A text for Markdown, whose names of sources are neither HTML nor ends of cells or lines."""
-    return ", ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
+    """A text for Markdown, whose names of sources are no markup, HTML, end of a cell or line."""
+    return ", ".join(_MARKUP.sub(r"\\\g<0>", html.escape(text, quote=False)).splitlines())
 
 
 def as_markdown(table: Table) -> str:

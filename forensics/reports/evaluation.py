@@ -15,7 +15,6 @@ _TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 } | {character: f"\\{character}" for character in "&%$#_{}"}  # fmt: skip
-_MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#~"})
 
 
 def rows(result: Mapping[str, Any]) -> Rows:
@@ -77,7 +76,7 @@ def write_tables(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
         for row in every
     ]
     notes = _notes(_thresholds(results[0]))
-    markdown = as_markdown((header, [[_plain(cell) for cell in line] for line in lines]))
+    markdown = as_markdown((header, lines))
     for name, text in (
         ("csv", as_csv(every)),
         ("md", "\n\n".join([markdown, *notes]) + "\n"),
@@ -85,11 +84,6 @@ def write_tables(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
     ):
         with atomic(folder / f"evaluation.{name}") as file:
             file.write(text.encode())
-
-
-def _plain(cell: str) -> str:
-    """A cell of Markdown without markup; bars are escaped by `as_markdown`."""
-    return " ".join(cell.split()).translate(_MARKUP)
 
 
 def as_tex(table: Table, notes: Sequence[str] = ()) -> str:
