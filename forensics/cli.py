@@ -234,7 +234,7 @@ def add_audit(commands: Commands) -> None:
         help="folder to write into (%(default)s)",
     )
     parser.add_argument(
-        "--images", type=int, default=1000, help="images compared per class (%(default)s)"
+        "--images", type=int, default=1000, help="images compared per source (%(default)s)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the choice of images (%(default)s)"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import photos
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from forensics.cli import main
 from forensics.data.datamodule import FaceData
@@ -176,6 +177,58 @@ class TestTraits:
         assert {check["verdict"] for check in result["traits"]} == {"not measured"}
         assert all("needs 10 real images" in check["says"] for check in result["traits"])
         assert result["warnings"] == []
+
+
+class TestPairs:
+    """Real images of PNG and of JPEG, and two generators of PNG, before a training on both."""
+
+    @pytest.fixture
+    def settings(self, faces: Callable[..., DatasetSettings]) -> DatasetSettings:
+        settings = faces((60, 60, 60), train_count=40, train_on=["seen", "unseen"])
+        jpegs = Path(settings.root, "jpegs")
+        jpegs.mkdir()
+        for number, image in enumerate(photos(60, settings.image_size, seed=9)):
+            Image.fromarray(image).save(jpegs / f"{number:03d}.jpg")
+        return settings
+
+    @staticmethod
+    def formats(settings: DatasetSettings, cache: Path) -> dict[tuple[str, str], float]:
+        """AUROC of the formats by generator and real source, and by an independent path."""
+        data = FaceData(settings, Untouched(), 8, 0, cache)
+        data.setup()
+        result = audit_run(data, AuditMode.warn, seed=0)
+        assert result is not None
+        checks = [check for check in result["traits"] if check["trait"] == "format"]
+        for check in checks:
+            suffixes = {
+                name: [path.suffix for path in settings.folder(name).iterdir()]
+                for name in (check["real"], check["generator"])
+            }
+            labels = [name == check["real"] for name, of in suffixes.items() for _ in of]
+            is_jpeg = [suffix == ".jpg" for of in suffixes.values() for suffix in of]
+            assert check["auroc"] == pytest.approx(roc_auc_score(labels, is_jpeg))
+        return {(check["generator"], check["real"]): check["auroc"] for check in checks}
+
+    def test_a_generator_is_compared_with_its_own_real_images(
+        self, settings: DatasetSettings, tmp_path: Path
+    ) -> None:
+        paired = dataclasses.replace(settings, real=["real", "jpegs"], pairs={"seen": "real"})
+        assert self.formats(paired, tmp_path / "cache") == {
+            ("seen", "real"): 0.5,
+            ("unseen", "real"): 0.5,
+            ("unseen", "jpegs"): 1.0,  # pooled with the others, it would be 0.75: no warning
+        }
+
+    def test_without_any_that_train_it_is_compared_with_those_that_do(
+        self, settings: DatasetSettings, tmp_path: Path
+    ) -> None:
+        paired = dataclasses.replace(
+            settings, real=["jpegs"], unseen_real=["real"], pairs={"seen": "real"}
+        )
+        assert self.formats(paired, tmp_path / "cache") == {
+            ("seen", "jpegs"): 1.0,
+            ("unseen", "jpegs"): 1.0,
+        }
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ Good scores show nothing about a detector where the file format, the border or a
 already separates the classes. Each check has a limit, and a verdict by that limit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ MAX_AUROC = 0.9
 MAX_SHARE_WITHIN = 0.01
 
 IMAGES_BEFORE_TRAINING = 300
-"""Images of each class compared before a training, which takes a few seconds. An AUROC of 0.5 then
+"""Images of each source compared before a training, which takes a few seconds. An AUROC of 0.5 then
 has a standard error of 0.024, a higher one less."""
 
 PREPARATION = Preparation(128, ResizeFilter.lanczos, min_side=128, max_rejected_share=1.0)
@@ -74,7 +75,8 @@ class Audited(NamedTuple):
 def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | None:
     """Audit the images of a run before training, in seconds.
 
-    Traits are measured on a sample of the training images, near-duplicates searched in all images.
+    Traits are measured on a sample of the training images, for each generator against the real
+    sources that it is compared with; near-duplicates are searched in all images.
 
     Args:
         data: the data module, set up.
@@ -105,8 +107,11 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
         )
         for position, source in enumerate(data.sources)
     ]
-    match = data.settings.match
-    audited = audit(sources, repetitions(data.sources), IMAGES_BEFORE_TRAINING, seed, match)
+    repeated = repetitions(data.sources)
+    settings = data.settings
+    audited = audit(
+        sources, repeated, IMAGES_BEFORE_TRAINING, seed, settings.match, settings.compared
+    )
     if mode is AuditMode.fail and audited["warnings"]:
         raise UserError(
             f"The audit has {len(audited['warnings'])} warnings, the first: "
@@ -162,20 +167,24 @@ def audit(
     images: int,
     seed: int,
     match: Match = Match.none,
+    compared: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Find shortcuts, duplicates and near-duplicates.
 
     Args:
         sources: sources of both classes, of one image size.
         repeated: the result of `repetitions` for them.
-        images: largest number of images of each class whose traits are compared.
+        images: largest number of images of each source whose traits are compared.
         seed: decides the compared images, and the folds.
         match: the processing already applied to the sources' rows.
+        compared: by generator, the real sources that it is compared with, as in the test; all of
+            them for a generator that is missing here or whose own have no images to compare.
 
     Returns:
-        Ready for JSON. ``traits``: for each generator with images to compare, how well each trait
-        alone separates it from real images, as cross-validated AUROC of a logistic model; a
-        warning from `MAX_AUROC` on, except for traits of `MATCHED`. ``repetitions``: for each pair
+        Ready for JSON. ``traits``: for each pair of a generator and a real source, how well each
+        trait alone separates them, as cross-validated AUROC of a logistic model; a warning from
+        `MAX_AUROC` on, except for traits of `MATCHED`. Real sources are not pooled: a trait of one
+        of them would be diluted by the others. ``repetitions``: for each pair
         of sources, the number of images of either with a near-duplicate in the other; a warning
         for any between classes, and beyond `MAX_SHARE_WITHIN` within a class, except for sources
         of images made from others. ``across_border``: for each source, the number of training and
@@ -195,7 +204,7 @@ def audit(
             }
             for audited in sources
         },
-        "traits": _traits(sources, images, draws, seed, MATCHED[match]),
+        "traits": _traits(sources, images, draws, seed, MATCHED[match], compared),
         "repetitions": _repetitions(sources, groups),
         "mirrored_pairs": int(pairs.mirrored.sum()),
         "across_border": _across_border(sources, groups),
@@ -211,43 +220,50 @@ def _traits(
     draws: np.random.Generator,
     seed: int,
     alike: Sequence[str],
+    compared: Mapping[str, Collection[str]],
 ) -> list[dict[str, Any]]:
-    reals = [audited for audited in sources if audited.real and len(audited.compared)]
-    real_name = "+".join(audited.source.name for audited in reals)
-    of_reals = [_features(audited, -(-images // len(reals)), draws) for audited in reals]
+    some = [audited for audited in sources if len(audited.compared)]
+    reals = {one.source.name: _features(one, images, draws) for one in some if one.real}
     checks = []
-    for audited in sources:
-        if audited.real or not len(audited.compared):
+    for one in some:
+        if one.real:
             continue
-        of_generated = _features(audited, images, draws)
-        for trait, generated in of_generated.items():
-            real = np.concatenate([features[trait] for features in of_reals])
-            check: dict[str, Any] = {
-                "trait": trait,
-                "real": real_name,
-                "generator": audited.source.name,
-                "n_real": len(real),
-                "n_generated": len(generated),
-                "limit": MAX_AUROC,
-            }
-            if trait in _OF_FILES:
-                both = _with_squares(np.concatenate([real, generated]))
-                real, generated = both[: len(real)], both[len(real) :]
-            try:
-                auroc = separability(real, generated, seed)
-            except Undefined as error:
-                check |= {"auroc": None, "verdict": "not measured", "says": str(error)}
-            else:
-                verdict = "warning" if auroc >= MAX_AUROC else "ok"
-                check |= {
-                    "auroc": auroc,
-                    "verdict": "matched" if trait in alike else verdict,
-                    "says": f"{audited.source.name} can be told from {real_name} by "
-                    f"{TRAITS[trait]} alone (AUROC {auroc:.3f}): a detector may learn this "
-                    "shortcut.",
-                }
-            checks.append(check)
+        generator, of_generated = one.source.name, _features(one, images, draws)
+        own = [name for name in reals if name in compared.get(generator, reals)]
+        for name in own or reals:
+            for trait, generated in of_generated.items():
+                check = _trait(trait, name, reals[name][trait], generator, generated, seed)
+                if trait in alike and check["auroc"] is not None:
+                    check["verdict"] = "matched"
+                checks.append(check)
     return checks
+
+
+def _trait(
+    trait: str, real: str, of_real: Features, generator: str, of_generated: Features, seed: int
+) -> dict[str, Any]:
+    """How well a trait alone separates a generator from a real source."""
+    check: dict[str, Any] = {
+        "trait": trait,
+        "real": real,
+        "generator": generator,
+        "n_real": len(of_real),
+        "n_generated": len(of_generated),
+        "limit": MAX_AUROC,
+    }
+    if trait in _OF_FILES:
+        both = _with_squares(np.concatenate([of_real, of_generated]))
+        of_real, of_generated = both[: len(of_real)], both[len(of_real) :]
+    try:
+        auroc = separability(of_real, of_generated, seed)
+    except Undefined as error:
+        return check | {"auroc": None, "verdict": "not measured", "says": str(error)}
+    return check | {
+        "auroc": auroc,
+        "verdict": "warning" if auroc >= MAX_AUROC else "ok",
+        "says": f"{generator} can be told from {real} by {TRAITS[trait]} alone (AUROC {auroc:.3f}):"
+        " a detector may learn this shortcut.",
+    }
 
 
 def _features(audited: Audited, images: int, draws: np.random.Generator) -> dict[str, Features]:
