@@ -5,6 +5,7 @@
 
 import argparse
 import csv
+import io
 import itertools
 import json
 import logging
@@ -12,6 +13,7 @@ import math
 import multiprocessing
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -20,14 +22,18 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import hydra
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
@@ -53,6 +59,8 @@ SWEPT = {"preprocess": ["none", "blur", "noise"], "seed": ["0", "1"]}
 SOURCE_SIDE = 1024
 # Spectrum, contrast and colour of a photographed face: its JPEG of quality 90 takes some 300 kB.
 SPECTRUM_EXPONENT, CONTRAST_GREY_LEVELS, COLOUR_SHARE = 1.3, 50, 0.15
+# CNNDetection's options of Blur+JPEG(0.5), and the sides of its images before and after the crop.
+BLUR_SIGMA, JPEG_QUALITIES, PROBABILITY, LOADED_SIDE, CROPPED_SIDE = 3.0, (30, 100), 0.5, 256, 224
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"jpg": {"quality": 90}, "png": {"compress_level": 1}}
 
 
@@ -204,6 +212,35 @@ def to_pixel_values(image: Tensor) -> Tensor:
     return image * 255
 
 
+def blurred_and_compressed(image: Image.Image) -> Image.Image:
+    """CNNDetection's augmentation of one image: a Gaussian blur, then JPEG, each with a chance."""
+    pixels = np.array(image)
+    if random.random() < PROBABILITY:
+        sigma = random.uniform(0, BLUR_SIGMA)
+        for channel in range(pixels.shape[2]):
+            gaussian_filter(pixels[..., channel], sigma, output=pixels[..., channel])
+    if random.random() < PROBABILITY:
+        quality = random.randint(*JPEG_QUALITIES)
+        through = random.choice((through_opencv, through_pillow))
+        pixels = through(pixels, quality)
+    return Image.fromarray(pixels)
+
+
+def through_opencv(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Save as JPEG and decode, by OpenCV, whose channels are reversed."""
+    _, saved = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(saved, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded[..., ::-1].astype(np.uint8)
+
+
+def through_pillow(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Save as JPEG and decode, by Pillow."""
+    saved = io.BytesIO()
+    Image.fromarray(pixels).save(saved, "jpeg", quality=quality)
+    return np.array(Image.open(saved))
+
+
 class Loop(NamedTuple):
     """A training loop written by hand, on the same device and with the same settings as ours."""
 
@@ -219,14 +256,28 @@ class Loop(NamedTuple):
         labels = (torch.arange(count, device=self.device) % 2).float()
         return self._run(itertools.repeat((images, labels)), arithmetic)
 
-    def on_files(self, folder: Path, workers: int) -> float:
-        """Like public detectors: each image opened, resized and normalised separately; images/s."""
+    def on_files(self, folder: Path, workers: int, *, augmented: bool = False) -> float:
+        """Like public detectors: each image opened, resized and normalised separately; images/s.
+
+        Args:
+            folder: has a folder for each of `CLASSES`.
+            workers: processes that do so.
+            augmented: whether they also blur, compress, crop and mirror, as CNNDetection's do.
+        """
         size = self.settings.dataset.image_size
+        loaded = size * LOADED_SIDE // CROPPED_SIDE
         steps = [
             transforms.Resize((size, size)),
             transforms.ToTensor(),
             transforms.Lambda(to_pixel_values),
         ]
+        if augmented:
+            steps[:1] = [
+                transforms.Resize((loaded, loaded)),
+                transforms.Lambda(blurred_and_compressed),
+                transforms.RandomCrop(size),
+                transforms.RandomHorizontalFlip(),
+            ]
         loader: DataLoader[Any] = DataLoader(
             ImageFolder(folder, transforms.Compose(steps)),
             batch_size=self.settings.batch_size,
@@ -261,14 +312,14 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     plain = compose(arguments)
     images_per_class = (WARM_UP + arguments.steps) * plain.batch_size / len(CLASSES)
     per_class = round(images_per_class / (1 - plain.dataset.validation_share)) + 2
-    photographs = folder / "photographs"
-    on_photographs = on_two_classes(photographs, per_class)
-    write_photographs(photographs, per_class, arguments.suffix, plain.seed)
-    sources = f"{SOURCE_SIDE} px {arguments.suffix}"
-    started = time.perf_counter()
-    prepared(compose(arguments, *on_photographs))
-    rate = len(CLASSES) * per_class / (time.perf_counter() - started)
-    measured[Figure("open", f"build a cache from {sources}", "images/s")] = [rate]
+    photographs = {f"{SOURCE_SIDE} px {suffix}": folder / suffix for suffix in arguments.suffix}
+    for sources, place in photographs.items():
+        on_photographs = on_two_classes(place, per_class)
+        write_photographs(place, per_class, place.name, plain.seed)
+        started = time.perf_counter()
+        prepared(compose(arguments, *on_photographs))
+        rate = len(CLASSES) * per_class / (time.perf_counter() - started)
+        measured[Figure("open", f"build a cache from {sources}", "images/s")] = [rate]
 
     # Made here because this also sets the float32 precision of the process.
     device = build_trainer(
@@ -288,21 +339,24 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
         measured[Figure("training", whole, "s")].append(seconds)
         return rate
 
-    ways: dict[str, Callable[[], float]] = {"ours, none": lambda: ours("none")}
+    ways: dict[str, Callable[[], float]] = {}
     ratios = []
     if "step" in arguments.parts:
         bare = [f"bare step, {arithmetic}" for arithmetic in (CONVENTIONAL, as_ours)]
         ways[bare[0]] = lambda: loop.on_resident_batch(CONVENTIONAL)
         ways[bare[1]] = lambda: loop.on_resident_batch(as_ours)
-        ways["ours, noise"] = lambda: ours("noise")
-        ways["ours, blur"] = lambda: ours("blur")
-        ratios = [(f"ours, {preprocess}", bare[1]) for preprocess in ("none", "noise", "blur")]
+        for preprocess in ("none", "noise", "blur"):
+            ways[f"ours, {preprocess}"] = partial(ours, preprocess)
+            ratios.append((f"ours, {preprocess}", bare[1]))
         ratios.append(("ours, none", bare[0]))
-    if "conventional" in arguments.parts:
-        with_workers = f"conventional, {sources}, {CORES} workers"
-        ways[with_workers] = lambda: loop.on_files(photographs, CORES)
-        ways[f"conventional, {sources}, 0 workers"] = lambda: loop.on_files(photographs, 0)
-        ratios += [("ours, none", way) for way in ways if way.startswith("conventional")]
+    for part, ours_too in (("conventional", "none"), ("augmented", "blur_jpeg")):
+        if part not in arguments.parts:
+            continue
+        ways[f"ours, {ours_too}"] = partial(ours, ours_too)
+        for (sources, place), workers in itertools.product(photographs.items(), (CORES, 0)):
+            way = f"{part}, {sources}, {workers} workers"
+            ways[way] = partial(loop.on_files, place, workers, augmented=part == "augmented")
+            ratios.append((f"ours, {ours_too}", way))
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for number, (way, train) in itertools.product(range(arguments.rounds), ways.items()):
         rates[way].append(train())
@@ -508,6 +562,7 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], Measured]] = {
     "step": measure_training,
     "conventional": measure_training,
+    "augmented": measure_training,
     "open": measure_open,
     "memory": measure_memory,
     "accuracy": measure_accuracy,
@@ -520,19 +575,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "--parts", default="step,conventional,open,memory",
-        help=f"of {','.join(MEASURES)}; accuracy and sweep, which take longest, only if named",
+        help=f"of {','.join(MEASURES)}; augmented, accuracy and sweep only if named",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="of every way to train")
     parser.add_argument("--steps", type=int, default=25, help="timed in each way and round")
-    parser.add_argument("--suffix", choices=SAVE_OPTIONS, default="jpg", help="of the sources")
+    parser.add_argument(
+        "--suffix", default="jpg", help=f"of the sources, of {','.join(SAVE_OPTIONS)}"
+    )
     parser.add_argument("--open-images", type=int, default=100_000, help="in the cache opened")
     parser.add_argument("--memory-images", type=int, default=12_000, help="n of n and 4 n")
     parser.add_argument("--csv", type=Path, help="write the figures there, too")
     parser.add_argument("overrides", nargs="*", help="train.py's, such as batch_size=32")
     arguments = parser.parse_args()
-    arguments.parts = arguments.parts.split(",")
-    if unknown := set(arguments.parts).difference(MEASURES):
-        parser.error(f"--parts knows {', '.join(MEASURES)}, not {', '.join(sorted(unknown))}")
+    arguments.parts, arguments.suffix = arguments.parts.split(","), arguments.suffix.split(",")
+    for name, known in (("parts", [*MEASURES]), ("suffix", [*SAVE_OPTIONS])):
+        if unknown := set(getattr(arguments, name)).difference(known):
+            parser.error(f"--{name} knows {', '.join(known)}, not {', '.join(sorted(unknown))}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config.register()
 
