@@ -50,6 +50,11 @@ def adam(settings: Any, group: str) -> None:  # noqa: ANN401
     require(holds, f"{group}betas", betas, "be two numbers in [0, 1)")
 
 
+def image_size(size: int, *, least: int) -> None:
+    """Refuse images smaller than a detector's layers need: nothing would be left of them."""
+    require(size >= least, "dataset.image_size", size, f"be at least {least}")
+
+
 def channels(values: Sequence[int], key: str) -> None:
     """Refuse an empty list of output channels, or channel counts below 1."""
     require(bool(values) and min(values) >= 1, key, values, "be numbers of at least 1")

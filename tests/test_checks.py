@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 import pytest
 
-from forensics.checks import expanded, mismatch
+from forensics.checks import expanded, image_size, mismatch
 from forensics.errors import UserError
 
 
@@ -74,3 +74,10 @@ def test_a_path_may_begin_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) ->
         expanded("cache_dir", "~nobody-of-that-name/c")
     assert raised.value.key == "cache_dir"
     assert not Path("~").exists()
+
+
+def test_an_image_size_is_the_least_or_more() -> None:
+    image_size(39, least=39)
+    with pytest.raises(UserError, match="at least 39, not 38") as caught:
+        image_size(38, least=39)
+    assert caught.value.key == "dataset.image_size"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization, Step
+from forensics.detectors.base import Detector, Optimization, Step, linear_scores
 from forensics.errors import UserError
 from forensics.preprocess.base import Draws
 
@@ -76,10 +76,7 @@ class Backbone(Detector):
         Returns:
             ``(B,)`` float32 logits, above 0 for real.
         """
-        features = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(features)
-        return logits.squeeze(1)
+        return linear_scores(self.score, self.features(images))
 
     def saliency_layer(self) -> nn.Module | None:
         """The backbone's last maps; None for backbones without, such as transformers."""

@@ -218,6 +218,23 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images / 127.5 - 1
 
 
+def linear_scores(unit: nn.Linear, features: Tensor) -> Tensor:
+    """Scores of a linear unit, in float32 even under autocast.
+
+    With bfloat16's 8 bits, scores of many images would tie.
+
+    Args:
+        unit: a linear unit of one output.
+        features: ``(..., C)``, C as many as ``unit`` has inputs.
+
+    Returns:
+        ``(...,)`` float32.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        scores: Tensor = unit(features.float())
+    return scores.squeeze(-1)
+
+
 class DetectorSettings(Protocol):
     """Interface of the settings of every detector."""
 
@@ -226,6 +243,10 @@ class DetectorSettings(Protocol):
 
         Args:
             image_size: height and width of the images in pixels.
-            pretrained: load a backbone's pretrained weights; False if a file has all weights.
+            pretrained: load a backbone's pretrained weights; False if a file has all weights. Of no
+                effect where there are none.
+
+        Raises:
+            UserError: if it cannot score images of this size.
         """
         ...

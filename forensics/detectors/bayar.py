@@ -96,16 +96,8 @@ class Bayar2016Settings(_BayarSettings):
         checks.require(len(self.channels) == 2, "model.channels", self.channels, "be two numbers")
 
     def build(self, image_size: int, *, pretrained: bool) -> Bayar2016:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels, at least 39.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if nothing would be left of the images after the last pooling.
-        """
-        checks.require(image_size >= 39, "dataset.image_size", image_size, "be at least 39")
+        """Make the network, for images of at least 39 px."""
+        checks.image_size(image_size, least=39)
         return Bayar2016(image_size, self)
 
 
@@ -157,14 +149,6 @@ class MislNetSettings(_BayarSettings):
         checks.require(len(self.channels) == 4, "model.channels", self.channels, "be four numbers")
 
     def build(self, image_size: int, *, pretrained: bool) -> MislNet:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels, at least 71.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if nothing would be left of the images after the last pooling.
-        """
-        checks.require(image_size >= 71, "dataset.image_size", image_size, "be at least 71")
+        """Make the network, for images of at least 71 px."""
+        checks.image_size(image_size, least=71)
         return MislNet(image_size, self)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization
+from forensics.detectors.base import Detector, Optimization, linear_scores
 
 BANDS = ((0, 1), (0, 2), (1, 2))
 """Pairs of channels: R and G, R and B, G and B."""
@@ -91,10 +91,7 @@ class CoOccurrence(Detector):
         Returns:
             ``(B,)`` float32 logits, above 0 for real.
         """
-        features = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(features)
-        return logits.squeeze(1)
+        return linear_scores(self.score, self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """The last hidden layer, ``(B, hidden)`` float32."""
@@ -139,13 +136,8 @@ class CoOccurrenceSettings(Optimization):
         checks.require(fits, "model.levels", self.levels, range_)
 
     def build(self, image_size: int, *, pretrained: bool) -> CoOccurrence:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 2.
-            pretrained: no effect; there are no pretrained weights.
-        """
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return CoOccurrence(
             self.levels,
             cross_band=self.cross_band,

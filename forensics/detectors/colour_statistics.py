@@ -266,11 +266,6 @@ class ColourStatisticsSettings:
     one_class: bool
 
     def build(self, image_size: int, *, pretrained: bool) -> Detector:
-        """Make the model.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 5.
-            pretrained: no effect; there are no pretrained weights.
-        """
-        checks.require(image_size >= 5, "dataset.image_size", image_size, "be at least 5")
+        """Make the model, for images of at least 5 px."""
+        checks.image_size(image_size, least=5)
         return ColourGaussian() if self.one_class else ColourDiscriminant()

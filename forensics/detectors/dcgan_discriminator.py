@@ -78,15 +78,7 @@ class DcganDiscriminatorSettings(NetworkSettings):
         checks.require(0 <= slope < 1, "model.leaky_relu_slope", slope, "be in [0, 1)")
 
     def build(self, image_size: int, *, pretrained: bool) -> DcganDiscriminator:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if ``image_size`` cannot be halved once per convolution.
-        """
+        """Make the network, for images that can be halved once per convolution."""
         multiple = 2 ** len(self.channels)
         halved = (
             f"be a multiple of {multiple} for {len(self.channels)} convolutions (model.channels)"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from forensics import checks
-from forensics.detectors.base import Detector, Optimization, Step
+from forensics.detectors.base import Detector, Optimization, Step, linear_scores
 from forensics.detectors.front_ends import log_dct
 from forensics.preprocess.base import Draws
 
@@ -169,10 +169,7 @@ class DctNetwork(Detector):
         Returns:
             ``(B,)`` float32 logits, above 0 for real.
         """
-        features = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(features)
-        return logits.squeeze(1)
+        return linear_scores(self.score, self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """The last convolution's output, ``(B, 32 (S / 4)^2)`` float32."""
@@ -196,12 +193,7 @@ class DctRidgeSettings:
         checks.require(self.penalty > 0, "model.penalty", self.penalty, "be above 0")
 
     def build(self, image_size: int, *, pretrained: bool) -> DctRidge:
-        """Make the model.
-
-        Args:
-            image_size: height and width of the images in pixels.
-            pretrained: no effect; there are no pretrained weights.
-        """
+        """Make the model."""
         return DctRidge(image_size, self.penalty)
 
 
@@ -222,11 +214,6 @@ class DctNetworkSettings(Optimization):
         checks.require(len(self.channels) == 4, "model.channels", self.channels, "be four numbers")
 
     def build(self, image_size: int, *, pretrained: bool) -> DctNetwork:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 4.
-            pretrained: no effect; there are no pretrained weights.
-        """
-        checks.require(image_size >= 4, "dataset.image_size", image_size, "be at least 4")
+        """Make the network, for images of at least 4 px."""
+        checks.image_size(image_size, least=4)
         return DctNetwork(image_size, self.channels, self)

@@ -128,12 +128,7 @@ class ForensicTransferSettings(Optimization):
         checks.require(even, "model.channels", self.channels, "end with an even number")
 
     def build(self, image_size: int, *, pretrained: bool) -> ForensicTransfer:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; must be divisible by the strides.
-            pretrained: no effect; there are no pretrained weights.
-        """
+        """Make the network, for images that all strides divide."""
         factor = 2 ** (len(self.channels) - 1)
         range_ = f"be a multiple of {factor} for {len(self.channels)} convolutions"
         checks.require(image_size % factor == 0, "dataset.image_size", image_size, range_)

@@ -124,14 +124,6 @@ class FreqNetSettings(NetworkSettings):
         checks.at_least(self, "model.", width=1)
 
     def build(self, image_size: int, *, pretrained: bool) -> FreqNet:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 2.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if ``image_size`` is too small.
-        """
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return FreqNet(self)

@@ -93,14 +93,6 @@ class GncnnSettings(NetworkSettings):
         checks.at_least(self, "model.", channels=1)
 
     def build(self, image_size: int, *, pretrained: bool) -> Gncnn:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels, at least 2.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if images have no neighbourhoods.
-        """
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return Gncnn(image_size, self)

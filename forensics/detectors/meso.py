@@ -119,16 +119,8 @@ class Meso4Settings(NetworkSettings):
     """Settings of Meso-4: every network's alone."""
 
     def build(self, image_size: int, *, pretrained: bool) -> Meso:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels, at least 2.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if images have no neighbourhoods.
-        """
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return Meso(image_size, self, inception=False)
 
 
@@ -137,6 +129,6 @@ class MesoInception4Settings(NetworkSettings):
     """Settings of MesoInception-4: every network's alone."""
 
     def build(self, image_size: int, *, pretrained: bool) -> Meso:
-        """Make the network, as `Meso4Settings.build` does."""
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return Meso(image_size, self, inception=True)

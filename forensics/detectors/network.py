@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from forensics.detectors.base import Detector, Optimization
+from forensics.detectors.base import Detector, Optimization, linear_scores
 from forensics.detectors.front_ends import ConstrainedConvolution, FrontEnd, build_front_end
 
 
@@ -82,11 +82,7 @@ class Network(Detector):
         Returns:
             ``(B,)`` float32 logits, above 0 for real.
         """
-        features = self.features(images).flatten(1)
-        # In float32 even under autocast: with bfloat16's 8 bits, scores of many images would tie.
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(features.float())
-        return logits.squeeze(1)
+        return linear_scores(self.score, self.features(images).flatten(1))
 
     def after_step(self) -> None:
         """Restore the constraints on weights."""

@@ -15,12 +15,11 @@ Read: the authors' public code (no licence recorded); none was copied.
 import itertools
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from forensics import checks
-from forensics.detectors.base import Step
+from forensics.detectors.base import Step, linear_scores
 from forensics.detectors.network import Network, NetworkSettings
 from forensics.preprocess.base import Draws
 
@@ -53,10 +52,7 @@ class Patches(Network):
 
     def patch_logits(self, images: Tensor) -> Tensor:
         """Logits of images' patches, ``(B, patches)`` float32, above 0 for real."""
-        rows = super().features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.score(rows.float())
-        return logits.squeeze(2)
+        return linear_scores(self.score, super().features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """The means over all patches of the linear unit's inputs, ``(B, C)``."""
@@ -154,14 +150,6 @@ class PatchesSettings(NetworkSettings):
         checks.require(fits, "model.channels", self.channels, "be two or more numbers above 0")
 
     def build(self, image_size: int, *, pretrained: bool) -> Patches:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 7.
-            pretrained: no effect; weights are random.
-
-        Raises:
-            UserError: if ``image_size`` is too small.
-        """
-        checks.require(image_size >= 7, "dataset.image_size", image_size, "be at least 7")
+        """Make the network, for images of at least 7 px."""
+        checks.image_size(image_size, least=7)
         return Patches(self)

@@ -88,11 +88,6 @@ class RadialSpectrumSettings(Optimization):
     """Settings of Adam alone."""
 
     def build(self, image_size: int, *, pretrained: bool) -> RadialSpectrum:
-        """Make the model, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 4.
-            pretrained: no effect; there are no pretrained weights.
-        """
-        checks.require(image_size >= 4, "dataset.image_size", image_size, "be at least 4")
+        """Make the model, for images of at least 4 px."""
+        checks.image_size(image_size, least=4)
         return RadialSpectrum(image_size, self)

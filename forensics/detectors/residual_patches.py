@@ -75,14 +75,6 @@ class ResidualPatchesSettings(NetworkSettings):
         checks.channels(self.channels, "model.channels")
 
     def build(self, image_size: int, *, pretrained: bool) -> ResidualPatches:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels; at least 2.
-            pretrained: of no effect: there are no pretrained weights.
-
-        Raises:
-            UserError: if images have no neighbourhoods.
-        """
-        checks.require(image_size >= 2, "dataset.image_size", image_size, "be at least 2")
+        """Make the network, for images of at least 2 px."""
+        checks.image_size(image_size, least=2)
         return ResidualPatches(self)

@@ -124,15 +124,7 @@ class ShallowNetV1Settings(_ShallowNetSettings):
                        "be at least two numbers")  # fmt: skip
 
     def build(self, image_size: int, *, pretrained: bool) -> ShallowNetV1:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if nothing would be left of the images after the last block.
-        """
+        """Make the network, for images of which something is left after the last block."""
         least = 2 ** len(self.channels) - 1
         range_ = f"be at least {least} for {len(self.channels) - 1} blocks (model.channels)"
         checks.require(image_size >= least, "dataset.image_size", image_size, range_)
@@ -190,14 +182,6 @@ class ShallowNetV3Settings(_ShallowNetSettings):
         checks.require(len(self.channels) == 4, "model.channels", self.channels, "be four numbers")
 
     def build(self, image_size: int, *, pretrained: bool) -> ShallowNetV3:
-        """Make the network, with fresh weights from torch's global generator.
-
-        Args:
-            image_size: height and width of the images in pixels, at least 20.
-            pretrained: no effect; there are no pretrained weights.
-
-        Raises:
-            UserError: if nothing would be left of the images after the last convolution.
-        """
-        checks.require(image_size >= 20, "dataset.image_size", image_size, "be at least 20")
+        """Make the network, for images of at least 20 px."""
+        checks.image_size(image_size, least=20)
         return ShallowNetV3(image_size, self)
