@@ -7,7 +7,6 @@ import struct
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -360,37 +359,10 @@ def _damage(path: Path) -> str:
     return flag if flag.startswith(DAMAGED) else ""
 
 
-def _heic(brand: bytes) -> bytes:
-    return b"\0\0\0\x18ftyp" + brand + bytes(500)
-
-
-NAMED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "heic": (lambda: _heic(b"heic"), "HEIC"),
-    "heif": (lambda: _heic(b"mif1"), "HEIC"),
-    "avif": (lambda: encoded("avif"), "AVIF"),
-    "mp4": (lambda: _heic(b"isom"), "video"),
-    "quicktime": (lambda: _heic(b"qt  "), "video"),
-    "matroska": (lambda: b"\x1a\x45\xdf\xa3" + bytes(99), "video"),
-    "avi": (lambda: b"RIFF\0\0\0\0AVI LIST", "video"),
-    "tiff": (lambda: encoded("tiff"), "TIFF"),
-    "bmp": (lambda: encoded("bmp"), "BMP"),
-    "gif": (lambda: encoded("gif"), "GIF"),
-    "jpeg 2000": (lambda: encoded("jpeg2000"), "JPEG 2000"),
-    "eps": (lambda: encoded("eps"), "EPS"),
-    "pdf": (lambda: encoded("pdf"), "PDF"),
-    "html": (lambda: b"\xef\xbb\xbf\n <!DOCTYPE html><html>404</html>", "HTML"),
-    "html without type": (lambda: b"<HTML><head>", "HTML"),
-    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
-    "pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git-LFS"),
-    "zip": (lambda: b"PK\x03\x04" + bytes(99), "zip"),
-    "empty": (lambda: b"", "empty"),
-}
-
-
-@pytest.mark.parametrize(("content", "kind"), NAMED.values(), ids=NAMED)
-def test_another_kind_of_file_is_named(
-    tmp_path: Path, content: Callable[[], bytes], kind: str
-) -> None:
-    (tmp_path / "a.jpg").write_bytes(content())
-    with pytest.raises(RejectedImage, match=f"neither JPEG, PNG nor WebP.*{kind}"):
+def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"<html>404")
+    with pytest.raises(RejectedImage, match=r"neither JPEG, PNG nor WebP.*: an HTML page, "):
+        decode(tmp_path / "a.jpg", 1)
+    (tmp_path / "a.jpg").write_bytes(b"404")
+    with pytest.raises(RejectedImage, match=r"neither JPEG, PNG nor WebP[^:]*$"):
         decode(tmp_path / "a.jpg", 1)

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from forensics.images.kinds import PNG_SIGNATURE, START_BYTES, other_kind, read_format
+
 DAMAGED = "damaged: "
 """Beginning of the flag of a file some of whose pixels may be wrong."""
 
@@ -26,8 +28,6 @@ MAX_PARTS = 1 << 20
 """Limit of the chunks or segments of a file; encoders of large images write 100,000."""
 
 _BLOCK = 1 << 16
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """In the order of a PNG; all but IDAT are there once at most."""
 _DHT, _EOI, _SOS = 0xC4, 0xD9, 0xDA
@@ -95,15 +95,18 @@ def read_parts(file: BinaryIO) -> Parts:
         RejectedImage: if it is neither JPEG, PNG nor WebP, or is cut or damaged where pixels are.
         OSError: for errors of the file system.
     """
-    head = file.read(512)
+    start = file.read(START_BYTES)
     file.seek(0)
-    if head.startswith(_JPEG):
-        return _jpeg(_all_of(file))
-    if head.startswith(_PNG):
-        return _png(file)
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _webp(_all_of(file))
-    raise RejectedImage(f"neither JPEG, PNG nor WebP by its content{_known(head)}")
+    match read_format(start):
+        case "JPEG":
+            return _jpeg(_all_of(file))
+        case "PNG":
+            return _png(file)
+        case "WEBP":
+            return _webp(_all_of(file))
+    kind = other_kind(start)
+    found = f": {kind.file}" if kind else ""
+    raise RejectedImage(f"neither JPEG, PNG nor WebP by its content{found}")
 
 
 def read_orientation(exif: bytes) -> Orientation:
@@ -222,7 +225,7 @@ def _is_never_zero(scan: bytes, first_symbols: dict[int, int]) -> bool:
 
 def _png(file: BinaryIO) -> Parts:
     """The critical chunks of a PNG and its transparency, verified against their checksums."""
-    kept, exif, size, chunks, reached = [file.read(len(_PNG))], b"", 0, 0, -1
+    kept, exif, size, chunks, reached = [file.read(len(PNG_SIGNATURE))], b"", 0, 0, -1
     animation = damaged = ended = pixels = False
     while not ended:
         head = file.read(8)
@@ -330,38 +333,3 @@ def _check_number(parts: int) -> None:
 
 def _flag(*irregularities: str) -> str:
     return "; ".join(filter(None, irregularities))
-
-
-def _known(head: bytes) -> str:
-    """The kind of a file that is no accepted image, with what to do about it."""
-    convert = "convert it to PNG or JPEG"
-    if head[4:8] == b"ftyp":
-        if head[8:11] in (b"hei", b"hev", b"mif", b"msf"):
-            return f": a HEIC file, {convert}"
-        return f": an AVIF file, {convert}" if head[8:11] == b"avi" else ": a video"
-    starts = {
-        b"II*\0": f"a TIFF file, {convert}",
-        b"MM\0*": f"a TIFF file, {convert}",
-        b"GIF8": f"a GIF file, {convert}",
-        b"BM": f"a BMP file, {convert}",
-        b"8BPS": f"a Photoshop file, {convert}",
-        b"\xff\x0a": f"a JPEG XL file, {convert}",
-        b"\0\0\0\x0cJXL ": f"a JPEG XL file, {convert}",
-        b"\0\0\0\x0cjP  ": f"a JPEG 2000 file, {convert}",
-        b"%!PS": f"an EPS file, {convert}",
-        b"%PDF-": "a PDF file, extract its images",
-        b"\x1a\x45\xdf\xa3": "a video",
-        b"PK\x03\x04": "a zip archive, unpack it",
-        b"version https://git-lfs": "a git-LFS pointer, run git lfs pull",
-    }
-    for start, kind in starts.items():
-        if head.startswith(start):
-            return f": {kind}"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return ": a video"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return ": an HTML page, download the image itself"
-    if text.startswith((b"<svg", b"<?xml")):
-        return f": an SVG or XML file, {convert}"
-    return "" if head else ": an empty file"

@@ -7,7 +7,6 @@ one. Hidden files and what macOS and Windows leave behind are no images. All of 
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from forensics.errors import UserError
 from forensics.images.decode import SUFFIXES
+from forensics.images.kinds import START_BYTES, other_kind, read_format
 
 PROVENANCE = "source.json"
 """The file with the provenance of images made by this project."""
@@ -33,21 +33,6 @@ _LEFTOVERS = frozenset(
     {"__macosx", ".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
     | {"$recycle.bin", "system volume information"}
 )
-_IMAGES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
-_OTHERS = {
-    "HEIC": rb"....ftyp(hei|hev|mif1|msf1)",
-    "AVIF": rb"....ftypavi[fs]",
-    "video": rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3",
-    "GIF": rb"GIF8",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "BMP": rb"BM",
-    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
-    "JPEG 2000": rb"\0\0\0\x0cjP  ",
-    "archive": rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ|.{257}ustar",
-    "parquet file": rb"PAR1",
-    "Git LFS pointer": rb"version https://git-lfs",
-}
-_START_BYTES = 262
 
 
 class ImageFile(NamedTuple):
@@ -134,13 +119,13 @@ def _kind(path: str) -> str:
     """What a file is, by its first bytes; "" for JPEG, PNG and WebP."""
     try:
         with open(path, "rb") as file:
-            start = file.read(_START_BYTES)
+            start = file.read(START_BYTES)
     except PermissionError:
         return UNREADABLE
-    if _IMAGES.match(start):
+    if read_format(start):
         return ""
-    found = (name for name, mark in _OTHERS.items() if re.match(mark, start, re.DOTALL))
-    return next(found, OTHER)
+    kind = other_kind(start)
+    return kind.name if kind else OTHER
 
 
 def unwanted(name: str) -> str:
