@@ -279,12 +279,27 @@ def stored(name: str) -> dict[str, Any]:
     return dataclasses.asdict(settings) | trained(name).file_settings()
 
 
-def train(name: str, seed: int = 0, epochs: int = 2) -> Detector:
-    """Train as `Detector` says that it is done; ends in evaluation mode."""
+def tells_apart(detector: Detector, images: Tensor, labels: Tensor) -> bool:
+    """Whether all real images score higher than all generated ones, in evaluation mode."""
+    detector.eval()
+    with torch.no_grad():
+        scores = detector(images)
+    return bool(scores[labels == 1].min() > scores[labels == 0].max())
+
+
+def train(name: str, seed: int = 0, epochs: int = 2, most: int = 0) -> Detector:
+    """Train as `Detector` says that it is done; ends in evaluation mode.
+
+    After ``epochs``, training goes on to ``most`` of them until the last images are told apart:
+    BatchNorm's running statistics may take longer than weights to be those of the maps.
+    """
     detector, data = build(name), [separable(number, name) for number in range(BATCHES)]
-    detector.train().prepare(data)
+    detector.prepare(data)
     optimizer, optimization = detector.optimizer(), detector.optimization
-    for epoch in range(epochs):
+    for epoch in range(max(epochs, most)):
+        if epoch >= epochs and tells_apart(detector, *data[-1]):
+            break
+        detector.train()
         for number, (images, labels) in enumerate(data):
             loss = detector.step(images, labels, Draws.at(seed, epoch, number)).loss
             if optimizer is None or loss is None:
@@ -302,8 +317,7 @@ def train(name: str, seed: int = 0, epochs: int = 2) -> Detector:
 @cache
 def trained(name: str) -> Detector:
     """A trained detector, which tests leave as it is."""
-    # FreqNet's maps are far from the variance that BatchNorm's running statistics start from.
-    return train(name, epochs=6 if name == "freqnet" else 2)
+    return train(name, most=8)
 
 
 def same(first: Detector, second: Detector) -> bool:
@@ -339,9 +353,7 @@ class TestContract:
         torch.testing.assert_close(rounded, scores, rtol=0.05, atol=0.5)
 
     def test_real_images_score_higher_after_training(self, name: str) -> None:
-        images, labels = separable(99, name)
-        scores = trained(name)(images)
-        assert scores[labels == 1].min() > scores[labels == 0].max()
+        assert tells_apart(trained(name), *separable(99, name))
 
     def test_score_does_not_depend_on_the_rest_of_the_batch(self, name: str) -> None:
         detector = trained(name)
