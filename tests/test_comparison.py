@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from forensics.evaluation.seeds import holm, spread
+from forensics.evaluation.seeds import holm
 from forensics.reports import comparison
 from forensics.reports.run import Run
 from forensics.reports.study import Study
@@ -64,8 +64,7 @@ def study(groups: dict[Key, list[Run]]) -> Study:
     return Study([one for runs in groups.values() for one in runs], groups, [], [])
 
 
-@pytest.fixture
-def small() -> Study:
+def small_study() -> Study:
     """Trained on pggan alone and with dcgan; tested on both; three seeds of one, two of another."""
     return study(
         {
@@ -81,6 +80,11 @@ def small() -> Study:
             ],
         }
     )
+
+
+@pytest.fixture
+def small() -> Study:
+    return small_study()
 
 
 def one(rows: comparison.Rows, **wanted: object) -> dict[str, Any]:
@@ -242,17 +246,6 @@ class TestGrid:
         assert first["b"] == pytest.approx(0.7)  # all reals above 4 of 10, tied with 6
         assert (first["metric"], first["real"]) == ("auroc", "real")
 
-    def test_as_a_table_seen_ones_have_a_star(self, small: Study) -> None:
-        rows = comparison.grid(comparison.cells(small), "acc", "0.5")
-        header, lines = comparison.grid_table(rows)
-        assert header == ["variant", "trained on", "seeds", "pggan", "dcgan", "mean unseen",
-                          "worst unseen", "left out"]  # fmt: skip
-        assert lines == [
-            ["none", "pggan", "3", "85.0 *", "60.0", "60.0", "60.0 (dcgan)", "60.0"],
-            ["blur", "pggan", "2", "80.0 *", "70.0", "70.0", "70.0 (dcgan)", "70.0"],
-            ["none", "pggan+dcgan", "1", "90.0 *", "90.0 *", "-", "-", "-"],
-        ]
-
 
 class TestPerturbed:
     def test_each_strength_follows_the_test_without(self) -> None:
@@ -281,81 +274,11 @@ class TestPerturbed:
         assert comparison.perturbed(small) == []
 
 
-class TestText:
-    def test_csv_has_all_columns_and_six_digits(self) -> None:
-        rows: comparison.Rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y", "b": [0.5, 1 / 3]}]
-        text = comparison.as_csv(rows)
-        assert text.startswith("a,b,c\n")
-        assert list(csv.DictReader(io.StringIO(text))) == [
-            {"a": "0.333333", "b": "", "c": ""},
-            {"a": "2", "b": "0.5 0.333333", "c": "x,y"},
-        ]
-
-    @pytest.mark.parametrize(
-        ("by_seed", "text"),
-        [
-            ([0.5], ""),
-            ([0.55, 0.45], "\nseeds 55.0, 45.0"),
-            ([0.5, 0.46, 0.5, 0.54], "\nseeds 50.0, 46.0, 50.0, 54.0"),
-            ([0.5, 0.5, 0.45, 0.5, 0.55], " ± 3.5"),
-        ],
-    )
-    def test_few_seeds_show_themselves_and_more_their_spread(
-        self, by_seed: list[float], text: str
-    ) -> None:
-        row = {"mean": 0.5, "low": 0.4, "high": 0.6, "std": spread(np.array(by_seed)),
-               "by_seed": by_seed}  # fmt: skip
-        assert comparison.with_interval(row) == f"50.0 [40.0, 60.0]{text}"
-
-    def test_table_1_has_a_line_for_each_pair_and_variant(self, small: Study) -> None:
-        rows = comparison.cells(small)
-        header, lines = comparison.table_1(small, rows, "pggan", "0.5")
-        assert header == ["test pair", "variant", "ACC", "TPR", "TNR", "AUROC", "paper's ACC",
-                          "paper's TPR", "paper's TNR", "images", "seeds"]  # fmt: skip
-        assert [line[:2] + line[-2:] for line in lines] == [
-            ["real + pggan (seen)", "M (none)", "10+10", "3"],
-            ["real + pggan (seen)", "M_GB (blur)", "10+10", "2 (without seed 1)"],
-            ["real + dcgan (unseen)", "M (none)", "10+10", "3"],
-            ["real + dcgan (unseen)", "M_GB (blur)", "10+10", "2 (without seed 1)"],
-        ]
-        assert lines[2][2].startswith("60.0 [")
-        assert lines[2][2].endswith("seeds 55.0, 60.0, 65.0")
-        assert lines[2][6:9] == ["60.5", "95.1", "26.0"]  # 60.55 is a little less in binary
-        header, lines = comparison.table_1(small, rows, "pggan+dcgan", "0.5")
-        assert header[-3:] == ["AUROC", "images", "seeds"]
-        assert [line[0] for line in lines] == ["real + pggan (seen)", "real + dcgan (seen)"]
-
-    def test_a_single_variant_has_no_column(self, small: Study) -> None:
-        groups = {key: runs for key, runs in small.groups.items() if key[1] == NONE}
-        alone = study(groups)
-        header, (line, _) = comparison.table_1(alone, comparison.cells(alone), "pggan", "0.5")
-        assert header[:2] == ["test pair", "ACC"]
-        assert (line[0], *line[-2:]) == ("real + pggan (seen)", "10+10", "3")
-
-    def test_differences_are_in_points(self, small: Study) -> None:
-        rows = comparison.differences(small)
-        header, lines = comparison.difference_table(small, rows, "pggan")
-        assert header == ["test pair", "variant", "ACC", "TPR", "TNR", "AUROC", "seeds"]
-        (line,) = [one for one in lines if "dcgan" in one[0]]
-        assert (*line[:2], line[-1]) == ("real + dcgan (unseen)", "M_GB (blur)", "2")
-        assert line[4].startswith("+30.0 [")
-        assert line[4].endswith("]\nseeds +40.0, +20.0")
-
-    def test_p_comes_with_students_interval(self, small: Study) -> None:
-        row = one(comparison.differences(small), generator="dcgan", metric="tnr")
-        known = row | {"p": 0.012, "p_holm": 0.05, "seeds_low": -0.01, "seeds_high": 0.61}
-        _, (line,) = comparison.difference_table(small, [known], "pggan")
-        assert line[2].endswith("]\nseeds [-1.0, +61.0]\np 0.012, Holm's 0.050")
-
-    def test_markdown_keeps_bars_and_lines_within_their_cell(self) -> None:
-        text = comparison.as_markdown((["a", "b|c"], [["1", "2\n3"]]))
-        assert text.splitlines() == ["| a | b\\|c |", "|---|---|", "| 1 | 2, 3 |"]
-
-    @pytest.mark.parametrize(
-        ("name", "written"),
-        [("wgan_gp *", "wgan_gp *"), ("[0.1, 0.2]", "[0.1, 0.2]"), ("~/faces", "~/faces"),
-         ("_a_ *b* `c`", r"\_a_ \*b* \`c\`"), ("~~a~~", r"\~~a\~~"), ("[a](b)", r"[a\](b)"),
-         ("<a>&", "&lt;a&gt;&amp;"), ("a\\|b", r"a\\\|b")],
-    )  # fmt: skip
-    def test_names_are_no_markup(self, name: str, written: str) -> None:
-        assert comparison.in_markdown(name) == written
+def test_csv_has_all_columns_and_six_digits() -> None:
+    rows: comparison.Rows = [{"a": 1 / 3, "b": None}, {"a": 2, "c": "x,y", "b": [0.5, 1 / 3]}]
+    text = comparison.as_csv(rows)
+    assert text.startswith("a,b,c\n")
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {"a": "0.333333", "b": "", "c": ""},
+        {"a": "2", "b": "0.5 0.333333", "c": "x,y"},
+    ]

@@ -51,6 +51,7 @@ TESTS = {
     "forensics/evaluation/calibration.py": ["test_calibration.py", "test_metrics.py"],
     "forensics/evaluation/seeds.py": ["test_seeds.py"],
     "forensics/reports/comparison.py": ["test_comparison.py", "test_report.py"],
+    "forensics/reports/study_tables.py": ["test_study_tables.py", "test_report.py"],
     "forensics/scoring/scorer.py": ["test_scoring.py"],
     "forensics/scoring/predictor.py": ["test_scoring.py"],
     "forensics/training/checkpoints.py": ["test_checkpoints.py"],

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from forensics.reports.comparison import Rows, percent
+from forensics.reports.comparison import Rows
 from forensics.reports.findings import by_detectors, sentence
 from forensics.reports.study import Study
+from forensics.reports.study_tables import percent
 from forensics.reports.tables import aligned, chance_line, threshold_name, wrapped
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from forensics.files import atomic
-from forensics.reports.comparison import Rows, Table, as_csv, as_markdown, percent
+from forensics.reports.comparison import Rows, as_csv
+from forensics.reports.study_tables import Table, as_markdown, percent
 from forensics.reports.tables import aligned, in_order, threshold_name, wrapped
 
 _BALANCED = "balanced_accuracy_at_"

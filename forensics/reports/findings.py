@@ -7,8 +7,9 @@ import numpy as np
 from forensics.detectors.card import CERTAIN_REAL
 from forensics.evaluation.intervals import weighted_shares
 from forensics.evaluation.seeds import PairScores, spread
-from forensics.reports.comparison import Rows, Table, percent, with_interval
+from forensics.reports.comparison import Rows
 from forensics.reports.study import Study, pair_of
+from forensics.reports.study_tables import Table, percent, with_interval
 from forensics.reports.variants import training_set
 
 CHANCE = 0.5

@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment
 
 from forensics.evaluation.seeds import MIN_SEEDS
-from forensics.reports.comparison import as_markdown, in_markdown
-from forensics.reports.sections import Section
+from forensics.reports.blocks import Section
+from forensics.reports.study_tables import as_markdown, in_markdown
 
 CELLS = (
     "the mean over seeds [mean of their 95 % intervals over images] and, of several seeds, their "

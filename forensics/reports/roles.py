@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from forensics.evaluation.seeds import spread
-from forensics.reports.comparison import Rows, Table, of_seeds, percent
+from forensics.reports.comparison import Rows
 from forensics.reports.run import Run
 from forensics.reports.study import Study
+from forensics.reports.study_tables import Table, of_seeds, percent
 from forensics.reports.variants import training_set
 
 METRICS = {

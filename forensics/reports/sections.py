@@ -1,39 +1,28 @@
-"""The sections of a study's report: blocks of tables, figures and images with their texts."""
+"""The sections of a study's report: their blocks and texts."""
 
-import base64
 import csv
-import io
 import itertools
 import math
-from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import expit
 
 from forensics.evaluation.seeds import MIN_SEEDS
-from forensics.files import atomic
 from forensics.images.perturbations import PERTURBATIONS
-from forensics.reports import comparison, findings, form, roles, study_figures
-from forensics.reports.comparison import Rows, Table, percent
+from forensics.reports import findings, form, roles, study_figures, study_tables
+from forensics.reports.blocks import Section, figure_block, section, sheet_block, table_block
+from forensics.reports.comparison import Rows
 from forensics.reports.run import Run
 from forensics.reports.study import Study
+from forensics.reports.study_tables import percent
 from forensics.reports.tables import threshold_name
 from forensics.reports.variants import Variant, training_set
 from forensics.runs import EPOCHS, FEATURES, MISTAKES, shown
-
-Block = dict[str, Any]
-Section = dict[str, Any]
-
-SHARPNESS = 2
-"""Pixels of a figure for each pixel of the page."""
 
 CURVES = {
     "train/loss": "training loss",
@@ -43,31 +32,6 @@ CURVES = {
     "watch/auroc_worst": "watched unseen, worst AUROC",
 }
 """Metrics of ``epochs.csv`` that are drawn, where a run has them, in words."""
-
-
-def _section(title: str, blocks: list[Block], text: str = "") -> list[Section]:
-    return [{"title": title, "blocks": blocks, "text": text}] if blocks else []
-
-
-def _table_block(table: Table, title: str = "", *, folded: bool = False) -> Block:
-    header, lines = table
-    return {"title": title, "header": header, "lines": lines, "folded": folded}
-
-
-def _figure_block(figure: Figure, to: Path, name: str, title: str = "") -> Block:
-    """Write a figure as png and svg; returns it as a block for the page."""
-    name = name.replace(" ", "_")
-    for suffix in ("png", "svg"):
-        with atomic(to / f"{name}.{suffix}") as file:
-            figure.savefig(file, format=suffix, dpi=96 * SHARPNESS)
-        figure.set_layout_engine("none")  # laid out once for both
-    image = _data_uri((to / f"{name}.png").read_bytes(), "png")
-    width = round(96 * figure.get_figwidth())
-    return {"title": title, "image": image, "alt": name.replace("_", " "), "width": width}
-
-
-def _data_uri(content: bytes, format_: str) -> str:
-    return f"data:image/{format_};base64,{base64.b64encode(content).decode()}"
 
 
 def finding(study: Study, rows: Rows, to: Path) -> list[Section]:
@@ -82,8 +46,8 @@ def finding(study: Study, rows: Rows, to: Path) -> list[Section]:
         "minimum, so with noise it is on average below the generator's own."
     )
     blocks = [
-        _figure_block(study_figures.dots(groups, threshold), to, "finding"),
-        _table_block(findings.table(study, rows)),
+        figure_block(study_figures.dots(groups, threshold), to, "finding"),
+        table_block(findings.table(study, rows)),
     ]
     return [{"title": "Finding", "lead": findings.sentence(rows), "blocks": blocks, "text": text}]
 
@@ -93,9 +57,9 @@ def table_1(study: Study, cells: Rows) -> list[Section]:
     blocks = []
     for train_on in map(training_set, study.train_sets):
         for threshold in study.thresholds:
-            table = comparison.table_1(study, cells, train_on, threshold)
+            table = study_tables.table_1(study, cells, train_on, threshold)
             title = f"trained on {train_on}, {threshold_name(threshold)}"
-            blocks.append(_table_block(table, title, folded=threshold != study.threshold))
+            blocks.append(table_block(table, title, folded=threshold != study.threshold))
     papers = any(row["paper"] is not None for row in cells)
     text = (
         "The paper's Table 1, with its figures beside ours where it has them. " if papers else ""
@@ -104,7 +68,7 @@ def table_1(study: Study, cells: Rows) -> list[Section]:
         "test. Intervals treat images as independent and thresholds as given: with few validation "
         "images, or several images of a person, the truth varies more."
     )
-    return _section("Test pairs", blocks, text)
+    return section("Test pairs", blocks, text)
 
 
 def other_roles(study: Study, others: Rows) -> list[Section]:
@@ -113,11 +77,11 @@ def other_roles(study: Study, others: Rows) -> list[Section]:
         return []
     text = "Unseen sources of real images, and generators used for validation only."
     blocks = [
-        _table_block(roles.table(study, others, threshold), threshold_name(threshold),
+        table_block(roles.table(study, others, threshold), threshold_name(threshold),
                      folded=threshold != study.threshold)
         for threshold in study.thresholds
     ]  # fmt: skip
-    return _section("Sources outside the test pairs", blocks, text)
+    return section("Sources outside the test pairs", blocks, text)
 
 
 def differences(study: Study, changes: Rows) -> list[Section]:
@@ -132,11 +96,11 @@ def differences(study: Study, changes: Rows) -> list[Section]:
             "of the same metric."
         )
     blocks = [
-        _table_block(comparison.difference_table(study, changes, name), f"trained on {name}")
+        table_block(study_tables.difference_table(study, changes, name), f"trained on {name}")
         for name in dict.fromkeys(row["train_on"] for row in changes)
     ]
     title = f"Differences to {study.variants[0].title}, {threshold_name(study.threshold)}"
-    return _section(title, blocks, text)
+    return section(title, blocks, text)
 
 
 def grids(study: Study, of_metrics: dict[str, Rows], to: Path) -> list[Section]:
@@ -151,15 +115,15 @@ def grids(study: Study, of_metrics: dict[str, Rows], to: Path) -> list[Section]:
             at = threshold_name(study.threshold)
             name = f"ACC ({at})" if metric == "acc" else "AUROC"
             figure = study_figures.heatmap(of_real, generators, f"{name}, {real}")
-            blocks.append(_figure_block(figure, to, f"grid_{metric}_{real}"))
-            blocks.append(_table_block(comparison.grid_table(of_real), f"{name}, {real}"))
+            blocks.append(figure_block(figure, to, f"grid_{metric}_{real}"))
+            blocks.append(table_block(study_tables.grid_table(of_real), f"{name}, {real}"))
     text = (
         "Rows are training sets, columns tested generators; * and frames mark seen generators. "
         "The worst unseen value is a minimum, so with noise it is on average below the generator's "
         "own. "
         "«Left out» is the value for the generator left out of a leave-one-out training set."
     )
-    return _section("Across generators", blocks, text)
+    return section("Across generators", blocks, text)
 
 
 def robustness(study: Study, rows: Rows, to: Path) -> list[Section]:
@@ -172,8 +136,8 @@ def robustness(study: Study, rows: Rows, to: Path) -> list[Section]:
             what = PERTURBATIONS[name].what
             figure = study_figures.metrics_under_perturbation(of, what, at)
             title = f"{what}, trained on {train_on}"
-            blocks.append(_figure_block(figure, to, f"robustness_{name}_{train_on}", title))
-    return _section("Robustness to perturbations of the test images", blocks)
+            blocks.append(figure_block(figure, to, f"robustness_{name}_{train_on}", title))
+    return section("Robustness to perturbations of the test images", blocks)
 
 
 def learning_curves(study: Study, to: Path) -> list[Section]:
@@ -192,9 +156,9 @@ def learning_curves(study: Study, to: Path) -> list[Section]:
         if panels and max(len(epochs) for _, epochs in curves) > 1:
             name = training_set(train_on)
             figure = study_figures.learning_curves(curves, panels)
-            blocks.append(_figure_block(figure, to, f"curves_{name}", f"trained on {name}"))
+            blocks.append(figure_block(figure, to, f"curves_{name}", f"trained on {name}"))
     text = "A line for each run. No checkpoint is chosen by test images or by watched generators."
-    return _section("Learning curves", blocks, text)
+    return section("Learning curves", blocks, text)
 
 
 def _epochs(path: Path) -> dict[int, dict[str, float]]:
@@ -225,12 +189,12 @@ def features(study: Study, to: Path) -> list[Section]:
             seen = {*study.runs[0].settings["dataset.real"], *train_on}
             name = training_set(train_on)
             figure = study_figures.feature_maps(spaces, seen)
-            blocks.append(_figure_block(figure, to, f"features_{name}", f"trained on {name}"))
+            blocks.append(figure_block(figure, to, f"features_{name}", f"trained on {name}"))
     text = (
         "Penultimate-layer features of some test images in two dimensions, as in the paper's "
         "figure 3; the same vectors are in TensorBoard's projector."
     )
-    return _section("Feature space", blocks, text)
+    return section("Feature space", blocks, text)
 
 
 def _feature_space(path: Path) -> tuple[NDArray[np.float64], list[str]]:
@@ -261,13 +225,13 @@ def mistakes(study: Study) -> list[Section]:
                 path = run.folder / MISTAKES / f"{source}.png"
                 if path.exists():
                     title = f"{source}, by {shown(run.folder)}"
-                    tiles = _tiles(path, _captions(run, source, threshold))
-                    blocks.append({"title": title, "tiles": tiles, "folded": True})
+                    captions = _captions(run, source, threshold)
+                    blocks.append(sheet_block(path, captions, title))
     text = (
         "The images of each source that a detector was most confidently wrong about, or least "
         f"confidently right, worst first, {threshold_name(threshold)}."
     )
-    return _section("Mistakes", blocks, text)
+    return section("Mistakes", blocks, text)
 
 
 def _captions(run: Run, source: str, threshold: str) -> list[str]:
@@ -284,22 +248,6 @@ def _captions(run: Run, source: str, threshold: str) -> list[str]:
         is_right = (logits[n] >= run.result["thresholds"][threshold]) == real
         captions.append(f"{PurePath(paths[n]).name}\n{score}\n{'right' if is_right else 'wrong'}")
     return captions
-
-
-def _tiles(path: Path, captions: Sequence[str]) -> list[dict[str, str]]:
-    """The images of a sheet, side by side in it, each with its caption."""
-    tiles = []
-    try:
-        with Image.open(path, formats=["PNG"]) as sheet:
-            size = sheet.height
-            for left, caption in zip(range(0, sheet.width, size), captions, strict=False):
-                tile = io.BytesIO()
-                # There may be hundreds of sheets; the run folders have them losslessly.
-                sheet.crop((left, 0, left + size, size)).save(tile, "webp", quality=80)
-                tiles.append({"image": _data_uri(tile.getvalue(), "webp"), "caption": caption})
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise form.refused(path, f"is no sheet of images ({error})") from error
-    return tiles
 
 
 def detectors(study: Study, to: Path) -> list[Section]:
@@ -322,7 +270,7 @@ def detectors(study: Study, to: Path) -> list[Section]:
             links.append(_link(run.folder, to))
     header = ["folder", "variant", "trained on", "seed", "epoch kept", "validation AUROC",
               "finished", "commit"]  # fmt: skip
-    return _section("Runs", [_table_block((header, lines)) | {"links": links}])
+    return section("Runs", [table_block((header, lines)) | {"links": links}])
 
 
 def _link(folder: Path, to: Path) -> str:
