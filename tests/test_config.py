@@ -313,7 +313,7 @@ RANKS = [
     {"evaluation", "launch"},
     {"reports"},
     {"config"},
-    {"programs"},
+    {"commands", "programs"},
     {"cli"},
 ]
 """Packages and modules by who may import whom: only those of a lower rank."""
