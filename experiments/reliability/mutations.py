@@ -28,7 +28,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -185,11 +185,9 @@ def _code(node: ast.AST) -> str:
     return " ".join(code.split())
 
 
-def chosen(module: str, count: int) -> dict[Mutant, int]:
-    """A sample of a module's faults, the same while other code changes, and their lines."""
-    lines = {mutant: line for mutant, line, _ in mutants(module)}
-    kept = sorted(lines, key=lambda one: hashlib.sha256("\0".join(one).encode()).digest())[:count]
-    return {mutant: line for mutant, line in lines.items() if mutant in kept}
+def chosen(every: Iterable[Mutant], count: int) -> list[Mutant]:
+    """A sample of a module's faults, the same while other code changes."""
+    return sorted(every, key=lambda one: hashlib.sha256("\0".join(one).encode()).digest())[:count]
 
 
 class Copy:
@@ -300,12 +298,14 @@ def main() -> None:
         for module, tests in TESTS.items():
             if (given.only or "") not in module:
                 continue
-            lines = chosen(module, given.count)
-            sample |= lines.keys()
+            lines = {mutant: line for mutant, line, _ in mutants(module)}
             for gone in {one for one in rows if one.module == module} - lines.keys():
                 del rows[gone]
+            of_module = chosen(lines, given.count)
+            sample |= set(of_module)
             limit = 0.0
-            for mutant, line in lines.items():
+            for mutant in of_module:
+                line = lines[mutant]
                 row = rows.setdefault(mutant, mutant._asdict() | {"outcome": "", "reason": ""})
                 row["line"] = str(line)
                 repeated = given.again and not row["reason"] and row["outcome"] != "killed"
