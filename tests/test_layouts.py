@@ -99,6 +99,39 @@ class TestFolders:
         folder = "ADM/imagenet_ai_0508_adm/val"
         assert found["ADM", "validation"] == ([f"{folder}/ai"], [f"{folder}/nature"], 2, 1)
 
+    @pytest.mark.parametrize("above", ["", "test/"])
+    def test_trains_beside_other_categories_are_no_part(self, tmp_path: Path, above: str) -> None:
+        """ForenSynths has the categories of LSUN, train among them."""
+        names = ("bus", "car", "train")
+        _write(tmp_path, *(f"{above}{place}/{class_}" for class_ in ("0_real", "1_fake")
+                           for place in (*(f"progan/{name}" for name in names), "biggan"))
+        )  # fmt: skip
+        part = "test" if above else None
+        assert _found(find_layout(tmp_path)) == {
+            ("biggan", part): ([f"{above}biggan/1_fake"], [f"{above}biggan/0_real"], 2, 1),
+            ("progan", part): (
+                [f"{above}progan/{name}/1_fake" for name in names],
+                [f"{above}progan/{name}/0_real" for name in names],
+                *(6, 3),
+            ),
+        }
+
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            pytest.param(["bus"], id="one other"),
+            pytest.param(["bus", "val", "test"], id="other parts"),
+            pytest.param(["bus/a", "car/a", "cat/a"], id="others with folders of their own"),
+        ],
+    )
+    def test_train_is_a_part_unless_it_is_one_of_several_alike(
+        self, tmp_path: Path, beside: list[str]
+    ) -> None:
+        _write(tmp_path, *(f"progan/{name}/{class_}" for name in ("train", *beside)
+                           for class_ in ("real", "fake")))  # fmt: skip
+        parts = {part for _, part in _found(find_layout(tmp_path))}
+        assert {"train", None} <= parts
+
     def test_parts_in_the_name_of_the_class(self, tmp_path: Path) -> None:
         root = tmp_path / "wild"
         _write(root, *(f"{c}_{p}/{n}" for c in ("real", "fake") for p in ("train", "test")

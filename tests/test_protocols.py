@@ -102,6 +102,21 @@ class TestGiven:
         assert len(below(found, "a")["test"]) == 5  # a source that is only tested needs no parts
         assert split.notes == []
 
+    def test_the_category_train_is_no_part(
+        self, opened: Callable[[Tree], list[Source]], given: DatasetSettings
+    ) -> None:
+        sources = opened(distinct(
+            *(f"{name}/{part}/{kind}/x:2" for name in ("real", "seen")
+              for part in ("train", "val", "test") for kind in ("bus", "car", "train")),
+            *(f"unseen/{kind}/x:1" for kind in ("bus", "car", "train")),
+        ))  # fmt: skip
+        found = parts_of(split_sources(sources, given, seed=0), sources)
+        for part, folder in (("train", "train"), ("validation", "val"), ("test", "test")):
+            tested_only = {path for path in found[part] if path.startswith("unseen/")}
+            assert len(tested_only) == (3 if part == "test" else 0)
+            assert {path.split("/")[1] for path in found[part] - tested_only} == {folder}
+            assert len(found[part] - tested_only) == 12
+
     def test_without_validation_images_a_seeded_share_of_training_validates(
         self, opened: Callable[[Tree], list[Source]], given: DatasetSettings
     ) -> None:

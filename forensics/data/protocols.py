@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.ingest.classes import part_of
+from forensics.data.ingest.classes import categories, parts_on
 from forensics.data.settings import PARTS, DatasetSettings, Protocol
 from forensics.data.sources import Source
 from forensics.errors import UserError
@@ -123,7 +123,7 @@ def _given(sources: Sequence[Source], settings: DatasetSettings) -> dict[str, li
     Without any folder for the test, the folders for validation are the test's. Sources that are
     only tested or validated on need no such folders.
     """
-    parts = {source.name: _each_folder(source, _part) for source in sources}
+    parts = {source.name: _parts(source) for source in sources}
     has_test = any("test" in of for of in parts.values())
     for name, of in parts.items():
         if set(of) > {""}:
@@ -146,22 +146,29 @@ def _given(sources: Sequence[Source], settings: DatasetSettings) -> dict[str, li
     return parts
 
 
-def _part(source: Source, folder: str) -> str:
-    parts = {part for name in folder.split("/") if (part := part_of(name)) is not None}
-    if len(parts) > 1:
-        raise UserError(
-            f"The source {source.name} has a folder that names several parts of a split, {folder}: "
-            "rename it, or choose another dataset.split.",
-            key="dataset.split",
-        )
-    return parts.pop() if parts else ""
+def _parts(source: Source) -> list[str]:
+    """The part of each image by the folders it is in, "" for none."""
+    folders = _folders(source)
+    distinct = dict.fromkeys(folders)
+    no_parts = categories(distinct)
 
+    def of(folder: str) -> str:
+        parts = {part for part in parts_on(folder, no_parts) if part is not None}
+        if len(parts) > 1:
+            raise UserError(
+                f"The source {source.name} has a folder that names several parts of a split, "
+                f"{folder}: rename it, or choose another dataset.split.",
+                key="dataset.split",
+            )
+        return parts.pop() if parts else ""
 
-def _each_folder(source: Source, of: Callable[[Source, str], str]) -> list[str]:
-    """A function of the folder of each image of a source, computed once for each folder."""
-    folders = [path.rpartition("/")[0] for path in source.paths]
-    found = {folder: of(source, folder) for folder in dict.fromkeys(folders)}
+    found = {folder: of(folder) for folder in distinct}
     return [found[folder] for folder in folders]
+
+
+def _folders(source: Source) -> list[str]:
+    """The folder of each image."""
+    return [path.rpartition("/")[0] for path in source.paths]
 
 
 def _listed(
@@ -229,8 +236,8 @@ def _groups(source: Source, group: int | str | None) -> list[str]:
     """The group of each image of a source; see `DatasetSettings.group`."""
     found: list[str | None] = []
     if isinstance(group, int):
-        above = _each_folder(source, lambda _, folder: folder)
-        found = [([""] * group + folder.split("/"))[-group] or None for folder in above]
+        folders = _folders(source)
+        found = [([""] * group + folder.split("/"))[-group] or None for folder in folders]
     else:
         pattern = re.compile(cast(str, group))
         found = [match[1] if (match := pattern.search(path)) else None for path in source.paths]

@@ -5,7 +5,8 @@ Names count, never positions: in the order of names «fake» comes before «real
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from forensics.errors import UserError
@@ -23,6 +24,9 @@ _PARTS = {
     "test": "test",
     "testing": "test",
 }
+_FEW = 2
+"""Folders beside one another, one of which is named train: whether the other one is a category, or
+images that are in no part, is not clear."""
 
 
 def is_real(name: str) -> bool | None:
@@ -48,6 +52,42 @@ def part_of(name: str) -> str | None:
         word in _PARTS or _NEUTRAL.fullmatch(word) or _class_of(word) is not None for word in words
     )
     return named.pop() if len(named) == 1 and alone else None
+
+
+def parts_on(path: str, categories: Collection[str]) -> list[str | None]:
+    """The part that each folder on a path means, by `part_of`, or None; `categories` mean none."""
+    names = path.split("/")
+    return [
+        None if "/".join(names[:depth]) in categories else part_of(name)
+        for depth, name in enumerate(names, 1)
+    ]
+
+
+def categories(folders: Iterable[str]) -> frozenset[str]:
+    """Folders that are named like a part but are a category: ForenSynths has trains, beside buses.
+
+    Such a folder is beside several, none of which is named like a part or a class, and all have
+    the same folders below them.
+
+    Args:
+        folders: paths of the folders that have images, relative to that of the data set.
+
+    Returns:
+        Paths among these folders and those above them.
+    """
+    below: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for folder in folders:
+        names = folder.split("/")
+        for depth, name in enumerate(names):
+            below["/".join(names[:depth])][name].add("/".join(names[depth + 1 :]))
+    found = set()
+    for above, beside in below.items():
+        parts = [name for name in beside if part_of(name) is not None]
+        are_alike = len({frozenset(inner) for inner in beside.values()}) == 1
+        no_class = all(is_real(name) is None for name in beside)
+        if len(parts) == 1 and len(beside) > _FEW and are_alike and no_class:
+            found.add(f"{above}/{parts[0]}".lstrip("/"))
+    return frozenset(found)
 
 
 def _class_of(word: str) -> bool | None:

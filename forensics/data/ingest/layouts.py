@@ -9,12 +9,12 @@ column of labels and perhaps one of generators. What can be read in two ways is 
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from forensics.data.ingest.classes import is_real, part_of
+from forensics.data.ingest.classes import categories, is_real, parts_on
 from forensics.data.ingest.parquet import label_columns, labelled
 from forensics.errors import UserError
 from forensics.images.listing import MANIFEST, as_text, list_images, walk
@@ -154,8 +154,10 @@ class _Place(NamedTuple):
     path: str
 
 
-def _place(root: Path, path: str) -> _Place:
+def _place(root: Path, path: str, no_parts: Collection[str]) -> _Place:
     """The generator, part and class of a folder, whose own path ends with the class.
+
+    Folders of ``no_parts`` are named like a part, but are a category.
 
     Raises:
         UserError: if the path names both classes or several parts.
@@ -164,11 +166,12 @@ def _place(root: Path, path: str) -> _Place:
     classes = [is_real(name) for name in names]
     known = [depth for depth, class_ in enumerate(classes) if class_ is not None]
     depth = known[0] if known else len(names) - 1
-    parts = {part for name in names[: depth + 1] if (part := part_of(name)) is not None}
+    of_names = parts_on(path, no_parts)
+    parts = set(of_names[: depth + 1]) - {None}
     if len({classes[n] for n in known}) > 1 or len(parts) > 1:
         raise _refused(root, f"has a folder whose names contradict each other, {as_text(path)}")
     above = names[:depth] if known else names
-    free = [name for name in above if part_of(name) is None]
+    free = [name for name, part in zip(above, of_names, strict=False) if part is None]
     generator = free[0] if free else root.resolve().name
     real = classes[depth] if known else None
     part = next(iter(parts), None)
@@ -180,8 +183,9 @@ def _of_class_folders(
 ) -> tuple[Compared, ...]:
     """Generators whose folders are named after the classes."""
     counts: dict[_Place, int] = defaultdict(int)
+    no_parts = categories(folders)
     for path, count in folders.items():
-        counts[_place(root, path)] += count
+        counts[_place(root, path, no_parts)] += count
     unknown = [place.path or "." for place in counts if place.real is None]
     if unknown:
         raise _refused(
@@ -209,8 +213,9 @@ def _of_generator_folders(
 ) -> tuple[Compared, ...]:
     """Generators whose folders have no class: all are generated but those named as real."""
     counts: dict[tuple[str, str | None, str, bool], int] = defaultdict(int)
+    no_parts = categories(folders)
     for path, count in folders.items():
-        generator, part, real, whole = _place(root, path)
+        generator, part, real, whole = _place(root, path, no_parts)
         if path == "" and len(folders) > 1:
             raise _refused(root, "has images beside folders of images: name one of the folders")
         depth = next((n for n, name in enumerate(path.split("/"), 1) if name == generator), 0)
