@@ -1,5 +1,7 @@
 import ast
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,28 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 COMPOSITIONS = ("blur_noise", "blur_jpeg", "handling")
 """Options of preprocess that are made of others."""
 
-FOUND = ("benchmark", "folders")
+LAYOUTS = {
+    "140k": [f"{part}/{c}" for part in ("train", "valid", "test") for c in ("real", "fake")],
+    "gangen": [
+        f"{name}/{c}" for c in ("0_real", "1_fake")
+        for name in ("AttGAN", "BEGAN", "CramerGAN", "InfoMaxGAN", "MMDGAN", "RelGAN", "S3GAN",
+                     "SNGAN", "STGAN")
+    ],
+    "forensynths": [
+        f"{place}/{c}" for c in ("0_real", "1_fake")
+        for place in (
+            *(f"{part}/progan/{kind}" for part in ("train", "val", "test")
+              for kind in ("airplane", "car", "train", "tvmonitor")),
+            *(f"test/{name}/{kind}" for name in ("cyclegan", "stylegan", "stylegan2")
+              for kind in ("cat", "horse")),
+            *(f"test/{name}" for name in ("biggan", "crn", "deepfake", "gaugan", "imle", "san",
+                                          "seeingdark", "stargan", "whichfaceisreal")),
+        )
+    ],
+}  # fmt: skip
+"""Folders of data sets as they are unpacked, by the option of dataset."""
+
+FOUND = ("benchmark", "folders", *LAYOUTS)
 """Options of dataset whose sources are those of a folder."""
 
 TRAINING, GENERATING = (
@@ -50,16 +73,21 @@ def composed(*overrides: str) -> TrainSettings:
         return config.typed(settings, TrainSettings)
 
 
-@pytest.mark.parametrize("option", FOUND)
+def evaluating(*overrides: str) -> EvaluateSettings:
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = compose("evaluate", ["name=test", "detector=outputs/x", *overrides])
+        return config.typed(settings, EvaluateSettings)
+
+
+@pytest.mark.parametrize("option", ["benchmark", "folders"])
 def test_a_data_set_that_is_found_composes(option: str, tmp_path: Path) -> None:
     for part in ("train", "valid", "test"):
         for number, class_ in enumerate(("real", "fake")):
             write_images(tmp_path / "140k" / part / class_, 1, number)
-    given = ["name=test", f"dataset={option}", f"dataset.root={tmp_path}/140k"]
+    given = [f"dataset={option}", f"dataset.root={tmp_path}/140k"]
     trained = composed(*given, "dataset.test_count=9").dataset
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        tested_with = compose("evaluate", [*given, "detector=outputs/x"])
-        tested = config.typed(tested_with, EvaluateSettings).dataset
+    tested = evaluating(*given).dataset
     for dataset in (trained, tested):
         assert dataset.real == ["real_140k"]
         assert dataset.generators == dataset.train_on == ["140k"]
@@ -67,6 +95,63 @@ def test_a_data_set_that_is_found_composes(option: str, tmp_path: Path) -> None:
         assert dataset.folder("real_140k") == tmp_path / "140k"
     assert trained.below["real_140k"] == ["test/real", "train/real", "valid/real"]
     assert tested.below["real_140k"] == ["test/real"]
+
+
+class TestLibrary:
+    """Data sets of other papers, found as they are unpacked."""
+
+    @pytest.fixture
+    def unpacked(self, tmp_path: Path) -> Callable[[str], list[str]]:
+        def make(option: str) -> list[str]:
+            for number, folder in enumerate(LAYOUTS[option]):
+                write_images(tmp_path / "set" / folder, 1, number)
+            return [f"dataset={option}", f"dataset.root={tmp_path}/set"]
+
+        return make
+
+    @pytest.mark.parametrize("option", LAYOUTS)
+    def test_each_generator_is_tested_against_its_own_real_images(
+        self, option: str, unpacked: Callable[[str], list[str]]
+    ) -> None:
+        dataset = evaluating(*unpacked(option)).dataset
+        count = {"140k": 1, "gangen": 9, "forensynths": 13}[option]
+        assert len({*dataset.generators}) == len(dataset.generators) == count
+        assert dataset.compared == {name: [f"real_{name}"] for name in dataset.generators}
+        tested = {folder for of in dataset.below.values() for folder in of}
+        has_parts = any(folder.startswith("test/") for folder in LAYOUTS[option])
+        assert tested == {
+            one for one in LAYOUTS[option] if one.startswith("test/") or not has_parts
+        }
+
+    def test_forensynths_trains_on_progan(self, unpacked: Callable[[str], list[str]]) -> None:
+        dataset = composed(*unpacked("forensynths")).dataset
+        assert (dataset.real, dataset.train_on) == (["real_progan"], ["progan"])
+        assert len(dataset.unseen_real) == 12
+        assert {path.split("/")[0] for path in dataset.below["progan"]} == {"train", "val", "test"}
+        assert {path.split("/")[0] for path in dataset.below["stargan"]} == {"test"}
+
+    def test_140k_trains_on_stylegan(self, unpacked: Callable[[str], list[str]]) -> None:
+        dataset = composed(*unpacked("140k")).dataset
+        assert dataset.generators == dataset.train_on == ["stylegan"]
+        assert dataset.below["stylegan"] == ["test/fake", "train/fake", "valid/fake"]
+        dataset.check_training()
+
+    def test_a_generator_that_is_missing_is_named(
+        self, unpacked: Callable[[str], list[str]], tmp_path: Path
+    ) -> None:
+        given = unpacked("gangen")
+        shutil.rmtree(tmp_path / "set" / "RelGAN")
+        with pytest.raises(UserError, match="RelGAN") as raised:
+            evaluating(*given)
+        assert raised.value.key == "dataset.generators"
+        assert len(evaluating(*given, "dataset.generators=[SNGAN,BEGAN]").dataset.real) == 2
+
+    def test_faces_are_folders_each_against_its_own(self) -> None:
+        dataset = composed("dataset=faces").dataset
+        assert dataset.folder("ffhq") == Path("/faces/ffhq")
+        assert dataset.compared["stylegan2"] == ["ffhq"]
+        assert {name for of in dataset.compared.values() for name in of} == {*dataset.real}
+        dataset.check_training()
 
 
 @pytest.mark.parametrize(("group", "option"), [one for one in TRAINING if one[1] not in FOUND])

@@ -74,6 +74,22 @@ def test_real_images_in_the_data_set_are_shared(tree: Callable[..., Path]) -> No
     assert found["folders"]["real"] == str(root / "real")
 
 
+def test_a_generator_that_no_folder_names_can_be_named(tree: Callable[..., Path]) -> None:
+    root = tree("train/real", "train/fake", "test/real", "test/fake")
+    assert found_sources(root, {}, None, None, testing=False)["generators"] == [root.name]
+    found = found_sources(root, {}, ["stylegan"], None, testing=True)
+    assert found["pairs"] == {"stylegan": ["real_stylegan"]}
+    assert found["below"] == {"stylegan": ["test/fake"], "real_stylegan": ["test/real"]}
+    with pytest.raises(UserError, match="names other"):
+        found_sources(root, {}, ["set", "other"], None, testing=True)
+
+
+def test_a_generator_that_a_folder_names_keeps_its_name(tree: Callable[..., Path]) -> None:
+    root = tree("progan/real", "progan/fake")
+    with pytest.raises(UserError, match="names stylegan"):
+        found_sources(root, {}, ["stylegan"], None, testing=True)
+
+
 def test_images_both_inside_and_outside_of_parts_are_refused(tree: Callable[..., Path]) -> None:
     root = tree("a/train/real", "a/train/fake", "a/x/real", "a/x/fake")
     with pytest.raises(UserError, match="both inside and outside"):

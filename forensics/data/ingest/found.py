@@ -1,5 +1,6 @@
 """Sources of a data set by its layout: their names, folders, roles and pairs, as settings."""
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ def found_sources(
     Args:
         root: the data set's folder.
         given: folder by name of the sources of real images for generators without any of their own.
-        generators: those that are used; all if None.
+        generators: those that are used; all if None. A single one names the only generator of a
+            data set whose folders do not.
         train_on: those that are trained on; if None, all that have training images.
         testing: test all sources, on images of the data set's test folders, if it has such.
             Otherwise real images of generators that are not trained on are for the test only.
@@ -46,6 +48,10 @@ def found_sources(
             with images both inside and outside the folders of a split.
     """
     layout = find_layout(root, list(given.values()))
+    if generators is not None and len(generators) == 1 and layout.is_unnamed:
+        (name,) = generators
+        named = (dataclasses.replace(one, generator=name) for one in layout.compared)
+        layout = dataclasses.replace(layout, compared=tuple(named))
     log.info("%s", layout)
     found: dict[str, list[Compared]] = {}
     for one in layout.compared:

@@ -66,6 +66,11 @@ class Layout:
     root: Path
     compared: tuple[Compared, ...]
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether its only generator has the name of the data set, because no folder names it."""
+        return {one.generator for one in self.compared} == {_name(self.root)}
+
     def __str__(self) -> str:
         """The mapping as text, a line for each generator and part."""
         lines = [f"{as_text(str(self.root))}:"]
@@ -116,6 +121,11 @@ def find_layout(root: Path, real: Sequence[Path] = ()) -> Layout:
     if any(class_ is False for path in folders for class_ in map(is_real, path.split("/"))):
         return Layout(root, _of_class_folders(root, folders, given))
     return Layout(root, _of_generator_folders(root, folders, given))
+
+
+def _name(root: Path) -> str:
+    """Name of the generator that no folder or column names."""
+    return root.stem if root.is_file() else root.resolve().name
 
 
 def _refused(root: Path, why: str) -> UserError:
@@ -172,7 +182,7 @@ def _place(root: Path, path: str, no_parts: Collection[str]) -> _Place:
         raise _refused(root, f"has a folder whose names contradict each other, {as_text(path)}")
     above = names[:depth] if known else names
     free = [name for name, part in zip(above, of_names, strict=False) if part is None]
-    generator = free[0] if free else root.resolve().name
+    generator = free[0] if free else _name(root)
     real = classes[depth] if known else None
     part = next(iter(parts), None)
     return _Place(generator, part, real, "/".join(names[: depth + 1]))
@@ -269,7 +279,7 @@ def _of_parquet(root: Path, shards: Sequence[Path]) -> tuple[Compared, ...]:
     column = next((name for name in known if name not in by_generator), next(iter(known)))
     if None in rows[column]:
         raise _refused(root, f"has rows without a {column}: use forensics prepare --label")
-    names = columns[by_generator[0]] if by_generator else [root.stem] * len(rows[column])
+    names = columns[by_generator[0]] if by_generator else [_name(root)] * len(rows[column])
     counts: Counter[tuple[str, bool]] = Counter()
     labels: dict[tuple[str, bool], dict[str, None]] = defaultdict(dict)
     for name, real, label in zip(names, rows[column], columns[column], strict=True):
