@@ -1,6 +1,6 @@
 """Kill every program at random moments, continue it, and compare with what was never killed.
 
-``python experiments/reliability/kills.py --rounds 50`` prints a csv of counts.
+``python experiments/reliability/kills.py --kills 50`` prints a csv of counts.
 """
 
 import argparse
@@ -61,12 +61,12 @@ def kill_and_continue(name: str, whole: Path, folder: Path, seconds: float, draw
         print(f"{name}: {differing} differ", file=sys.stderr)
 
 
-def measured(names: list[str], rounds: int, seed: int, place: Path) -> dict[str, Counter[str]]:
+def measured(names: list[str], kills: int, seed: int, place: Path) -> dict[str, Counter[str]]:
     """Counts by subject.
 
     Args:
         names: which of `SUBJECTS` to kill.
-        rounds: how often each.
+        kills: how often each; rounds that end before theirs are not counted.
         seed: of the moments.
         place: an empty folder.
     """
@@ -86,7 +86,7 @@ def measured(names: list[str], rounds: int, seed: int, place: Path) -> dict[str,
         if name not in names:
             continue
         draws = random.Random(f"{seed} {name}")
-        for _ in range(rounds):
+        while counts[name]["kills"] < kills:
             folder = place / "killed"
             shutil.copytree(base, folder)
             kill_and_continue(name, whole, folder, seconds, draws, counts[name])
@@ -97,12 +97,12 @@ def measured(names: list[str], rounds: int, seed: int, place: Path) -> dict[str,
 def main() -> int:
     """Print the counts; returns 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=50, help="of each subject (50)")
+    parser.add_argument("--kills", type=int, default=50, help="of each subject (50)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
-        counts = measured(given.only, given.rounds, given.seed, Path(place))
+        counts = measured(given.only, given.kills, given.seed, Path(place))
     table = csv.writer(sys.stdout)
     table.writerow(["subject", *COUNTS])
     table.writerows([name, *(of[key] for key in COUNTS)] for name, of in counts.items())

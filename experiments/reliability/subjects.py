@@ -209,6 +209,7 @@ class Process:
         self.pid = os.fork()
         if self.pid == 0:
             os._exit(_work(command, folder, self.log, delay))
+        os.setpgid(self.pid, self.pid)  # here, too: it may be killed before it has begun
 
     def wait(self, seconds: float = 600.0) -> int | None:
         """The exit code, negative for a signal; None if it still runs after so many seconds."""
@@ -227,7 +228,7 @@ class Process:
 
 def _work(command: Sequence[str], folder: Path, log: Path, delay: float) -> int:
     program, *arguments = command
-    os.setsid()
+    os.setpgid(0, 0)
     os.chdir(folder)
     with log.open("w") as said:
         for stream in (sys.stdout, sys.stderr):
