@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 
 from forensics.cli import main
 from forensics.data.datamodule import FaceData
+from forensics.data.repetitions import repetitions
 from forensics.data.settings import DatasetSettings
-from forensics.data.sources import repetitions
 from forensics.errors import UserError
 from forensics.evaluation.audit import (
     MAX_AUROC,

@@ -42,7 +42,8 @@ from test_images import (
 
 from forensics.data.ingest import items
 from forensics.data.ingest.prepare import prepare
-from forensics.data.sources import Preparation, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation
 from forensics.errors import UserError
 from forensics.images.containers import RejectedImage
 from forensics.images.decode import decode

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from forensics.data import sources
+from forensics.data import opening
 from forensics.data.columns import Column, numbered
+from forensics.data.sources import MANIFEST_FIELDS
 from forensics.images.duplicates import firsts
 from forensics.images.listing import ImageFile
 
@@ -54,8 +55,8 @@ def test_numbers_and_first_rows_are_those_of_a_dictionary() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 12])
 def test_a_listing_has_the_hash_of_its_json(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_LISTED_AT_ONCE", 4)
+    monkeypatch.setattr(opening, "_LISTED_AT_ONCE", 4)
     files = [ImageFile(f'"ü\udcff{n}.png', n, 10**18 + n) for n in range(count)]
-    columns = [field.name for field in sources._MANIFEST_FIELDS]
-    expected = sources._hash(json.dumps(["2|128", columns, files]).encode())
-    assert sources._hash_of_listing("2|128", files) == expected
+    columns = [field.name for field in MANIFEST_FIELDS]
+    expected = opening._hash(json.dumps(["2|128", columns, files]).encode())
+    assert opening._hash_of_listing("2|128", files) == expected

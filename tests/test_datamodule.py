@@ -26,8 +26,9 @@ from forensics.data.datamodule import (
     PartImages,
     ShuffledBatches,
 )
+from forensics.data.opening import open_source
 from forensics.data.settings import DatasetSettings
-from forensics.data.sources import Preparation, open_source
+from forensics.data.sources import Preparation
 from forensics.data.splits import Part
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter, View

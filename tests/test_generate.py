@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from forensics import runs
 from forensics.data import faces as faces_module
 from forensics.data.faces import EndlessBatches
-from forensics.data.sources import Preparation, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation
 from forensics.errors import UserError
 from forensics.generators import GENERATORS, Gan, sampling
 from forensics.generators.dcgan import Dcgan

@@ -30,7 +30,8 @@ from forensics.cli import main
 from forensics.data.ingest import items
 from forensics.data.ingest import prepare as module
 from forensics.data.ingest.prepare import Prepared, prepare
-from forensics.data.sources import Preparation, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation
 from forensics.errors import UserError
 from forensics.images.duplicates import perceptual_hashes
 from forensics.images.geometry import ResizeFilter

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from test_splits import BASE, PREPARATION
 
+from forensics.data.opening import open_sources
 from forensics.data.settings import DatasetSettings, Protocol
-from forensics.data.sources import Source, open_sources
+from forensics.data.sources import Source
 from forensics.data.splits import Split, split_sources
 from forensics.errors import UserError
 from forensics.images.geometry import Match

@@ -15,8 +15,9 @@ import pytest
 from conftest import photos
 from PIL import Image
 
+from forensics.data.opening import open_source
 from forensics.data.settings import DatasetSettings, Protocol
-from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.sources import Preparation, Source
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
 from forensics.images.geometry import Match, ResizeFilter, View

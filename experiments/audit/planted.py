@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from forensics.data.sources import open_source
+from forensics.data.opening import open_source
 from forensics.evaluation.audit import PREPARATION
 from forensics.images.decode import decode
 from forensics.images.duplicates import near_duplicates, perceptual_hashes

@@ -43,7 +43,8 @@ from torchvision.datasets import ImageFolder
 from forensics import config, runs
 from forensics.compute import in_bfloat16
 from forensics.data.datamodule import FaceData
-from forensics.data.sources import Preparation, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation
 from forensics.training.settings import TrainSettings
 from forensics.training.trainer import assemble_detector, build_trainer
 

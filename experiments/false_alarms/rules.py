@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forensics.data.sources import Preparation, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation
 from forensics.images.geometry import ResizeFilter
 from forensics.images.spectra import STD_FLOOR, profiles
 

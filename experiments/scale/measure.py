@@ -23,9 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forensics.data import sources
+from forensics.data import opening as module
+from forensics.data.opening import open_source
+from forensics.data.repetitions import repetitions
 from forensics.data.settings import DatasetSettings, Protocol
-from forensics.data.sources import Needed, Preparation, Source, open_source, repetitions
+from forensics.data.sources import Needed, Preparation, Source
 from forensics.data.splits import split_sources
 from forensics.evaluation.metrics import ranking
 from forensics.images.geometry import Match, ResizeFilter, View
@@ -48,7 +50,7 @@ def opened(name: str, count: int, folder: Path) -> Source:
     def build(_folder: Path, files: list[ImageFile], *given: Any) -> None:  # noqa: ANN401
         write_rows(files, given[-2])
 
-    vars(sources).update(list_images=listed, _build=build)
+    vars(module).update(list_images=listed, write_rows=build)
     (folder / name).mkdir(exist_ok=True)
     preparation = Preparation(SIDE, FILTER, 1, 0.0)
     return open_source(name, folder / name, preparation, folder / "cache", Needed(count, 0))

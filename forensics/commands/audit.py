@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Audit sources; print and write the findings."""
-    from forensics.data.sources import repetitions
+    from forensics.data.repetitions import repetitions
     from forensics.evaluation.audit import audit, audit_folders
     from forensics.reports.audit import write_audit
     from forensics.reports.tables import audit_table

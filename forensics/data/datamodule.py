@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from forensics.data.codec import jpeg_qualities
 from forensics.data.demo.build import build_demo
+from forensics.data.opening import open_sources
 from forensics.data.settings import DatasetSettings
-from forensics.data.sources import Preparation, Source, open_sources, rows_hash
+from forensics.data.sources import Preparation, Source, rows_hash
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
 from forensics.images.geometry import Match, View

@@ -15,7 +15,8 @@ from forensics import checks
 from forensics.data.datamodule import Batch, PartImages, Place
 from forensics.data.demo.artefacts import DEMO_SOURCES
 from forensics.data.demo.build import build_demo
-from forensics.data.sources import Preparation, Source, open_source
+from forensics.data.opening import open_source
+from forensics.data.sources import Preparation, Source
 from forensics.data.splits import Part
 from forensics.errors import UserError
 from forensics.images.geometry import ResizeFilter

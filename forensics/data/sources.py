@@ -1,19 +1,15 @@
 """Sources: ordered sets of images of one origin, decoded and resized once into rows on disk.
 
 The rows of a source are one file, ``(count, size, size, 3)`` uint8, that is mapped into memory,
-beside a manifest of its files in parquet. They are rebuilt whenever a file of the folder, a
-setting or the decode policy changes. Only the first and last images of a folder that a run needs
-are decoded. Every row is compared with its digest when a source is opened, at about 0.1 ms a row of
-128x128 pixels and core.
+beside a manifest of its files in parquet. Every row is compared with its digest when a source is
+opened, at about 0.1 ms a row of 128x128 pixels and core. `forensics.data.opening` finds or makes
+the rows of a folder.
 """
 
 import hashlib
-import json
-import logging
 import mmap
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -25,45 +21,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 
 from forensics.compute import in_order
 from forensics.data.codec import quality_of
-from forensics.data.columns import Column, numbered
-from forensics.data.ingest.classes import refuse_both_classes
+from forensics.data.columns import Column
 from forensics.errors import UserError
-from forensics.files import sha256_of, staged
-from forensics.images.containers import DAMAGED, RejectedImage
-from forensics.images.decode import POLICY_VERSION, decode
-from forensics.images.duplicates import (
-    NearDuplicates,
-    firsts,
-    groups,
-    near_duplicates,
-    perceptual_hashes,
-)
-from forensics.images.geometry import (
-    Match,
-    ResizeFilter,
-    View,
-    matched,
-    recompressed,
-    to_square,
-)
-from forensics.images.listing import (
-    ImageFile,
-    Listing,
-    as_text,
-    counted,
-    list_images,
-    read_origins,
-)
+from forensics.files import sha256_of
+from forensics.images.containers import RejectedImage
+from forensics.images.decode import decode
+from forensics.images.duplicates import perceptual_hashes
+from forensics.images.geometry import Match, ResizeFilter, View, matched, recompressed, to_square
+from forensics.images.listing import ImageFile, as_text
 from forensics.progress import Progress
-
-log = logging.getLogger(__name__)
-
 
 _DIGEST_BYTES = 16
 _NOTHING = mmap.mmap(-1, 1)
@@ -74,7 +45,6 @@ _SHOWN_REASONS = 3
 _SIZE = re.compile(r"^\d+x\d+ pixels,? (?=each|are)")
 _SMALL = re.compile(r"\d+x\d+ pixels, each side must")
 _AT_ONCE = 256
-_LISTED_AT_ONCE = 4096
 
 
 class Preparation(NamedTuple):
@@ -142,7 +112,7 @@ class Source:
         files: int,
         made_from: Mapping[str, str] | None = None,
     ) -> None:
-        """Map rows that `open_source` has built.
+        """Map rows that `write_rows` has written.
 
         Args:
             name: the source's name.
@@ -152,7 +122,7 @@ class Source:
             made_from: sha256 of the file that an image was made from, by the image's relative path.
 
         Raises:
-            _CorruptCache: if the cache is corrupt.
+            CorruptCache: if the cache is corrupt.
         """
         self.name, self.files = name, files
         self.qualities: Sequence[int] = ()
@@ -175,11 +145,11 @@ class Source:
             self.rows: NDArray[np.uint8] = stored.reshape(shape)
             self.originals = made_from and [made_from.get(path) for path in self.paths]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise _CorruptCache(str(error)) from error
+            raise CorruptCache(str(error)) from error
         starts = range(0, len(self), _CHECKED_AT_ONCE)
         for damaged in in_order(self._first_damaged, starts, _AT_ONCE):
             if damaged is not None:
-                raise _CorruptCache(f"row {damaged} does not match its digest")
+                raise CorruptCache(f"row {damaged} does not match its digest")
         self.forget_pages()
 
     def __len__(self) -> int:
@@ -204,265 +174,11 @@ class Source:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-class _CorruptCache(Exception):
+class CorruptCache(Exception):
     """The cache's content differs from what was written."""
 
 
-def open_sources(
-    folders: Mapping[str, Path],
-    preparation: Preparation,
-    cache_dir: Path,
-    needed: Mapping[str, Needed] | None = None,
-    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[Source]:
-    """Open sources that are used together, in their order.
-
-    Args:
-        folders: folder by name of the source.
-        preparation: as in `open_source`.
-        cache_dir: as in `open_source`.
-        needed: images needed of each source; all if None, and wherever images were made from
-            others, whose originals can be any.
-        below: as in `open_source`, by source.
-
-    Raises:
-        UserError: as `open_source`, and if one folder is, or lies in, that of another source.
-    """
-    places = {
-        name: [folder / inner for inner in below.get(name, [""])]
-        for name, folder in folders.items()
-    }
-    owners = {place.resolve(): name for name, of in places.items() for place in of}
-    for inner, name in ((place, name) for name, of in places.items() for place in of):
-        for outer in (inner.resolve(), *inner.resolve().parents):
-            other = owners.get(outer, name)
-            if name != other:
-                place = "the folder" if inner.resolve() == outer else "inside the folder"
-                raise UserError(
-                    f"The folder {as_text(str(inner))} of the source {name} is {place} of "
-                    f"the source {other}: give each source images of its own.",
-                    key=name,
-                )
-    if any(read_origins(place) is not None for of in places.values() for place in of):
-        needed = None
-    needs = dict(needed or {})
-    return [
-        open_source(name, folder, preparation, cache_dir, needs.get(name), below.get(name, ()))
-        for name, folder in folders.items()
-    ]
-
-
-def _listed(folder: Path, below: Sequence[str]) -> tuple[Listing, dict[str, str] | None]:
-    """The images of a source and, if it is recorded, the sha256 of their originals by path."""
-    if not below:
-        return list_images(folder), read_origins(folder)
-    images: list[ImageFile] = []
-    passed_over, origins = Counter[str](), dict[str, str]()
-    for name in below:
-        found, of_images = list_images(folder / name), read_origins(folder / name) or {}
-        images += [file._replace(path=f"{name}/{file.path}") for file in found.images]
-        passed_over += found.passed_over
-        origins |= {f"{name}/{path}": sha256 for path, sha256 in of_images.items()}
-    return Listing(sorted(images), passed_over), origins or None
-
-
-def open_source(
-    name: str,
-    folder: Path,
-    preparation: Preparation,
-    cache_dir: Path,
-    needed: Needed | None = None,
-    below: Sequence[str] = (),
-) -> Source:
-    """Open the rows of a folder, building them first if they are missing or out of date.
-
-    If several processes need the same rows, one builds them and the others wait.
-
-    Args:
-        name: the source's name, for messages and scores.
-        folder: folder of its images.
-        preparation: settings of the conversion into rows.
-        cache_dir: folder of prepared images; created if missing.
-        needed: images that the source has at least, if the folder has so many; all if None.
-        below: folders below ``folder`` that have the source's images; all if empty.
-
-    Raises:
-        UserError: if the folder is missing, has no image or those of both classes, if more files
-            than allowed are rejected, or if the cache cannot be written.
-    """
-    place = as_text(str(folder))
-    remedy = (
-        f"put images there, or correct dataset.root (train.py also takes "
-        f"+dataset.folders.{name}=FOLDER)"
-    )
-    for inner in (folder, *(folder / path for path in below)):
-        if not inner.is_dir():
-            raise UserError(
-                f"There is no folder {as_text(str(inner))} for the source {name}: {remedy}.",
-                key=name,
-            )
-    (files, passed_over), made_from = _listed(folder, below)
-    if passed_over:
-        log.info("%s: %s", name, counted(passed_over))
-    if not files:
-        reasons = f" ({counted(passed_over)})" if passed_over else ""
-        raise UserError(
-            f"The folder {place} of the source {name} has no JPEG, PNG or WebP file{reasons}: "
-            f"{remedy}.",
-            key=name,
-        )
-    folders = {file.path.rpartition("/")[0] for file in files}
-    refuse_both_classes(
-        folder,
-        folders,
-        lambda path, class_: (
-            f"+dataset.folders.{name}={place}/{path} (or many such folders: forensics prepare "
-            f"{name} {place} --only {class_})"
-        ),
-    )
-    size, filter_, min_side, _, match, view, *_ = preparation
-    qualities = preparation.qualities.get(name, ())
-    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
-    if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
-        policy = f"{policy}|{view}"
-    if qualities:
-        policy = f"{policy}|{_hash(bytes(qualities))}"
-    whose = "|".join([str(folder.resolve()), policy, *below])
-    home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
-    content = _hash_of_listing(policy, files)[:24]
-    needed = _within(needed or Needed(len(files), 0), len(files))
-    try:
-        source = _open(name, home, content, needed, size, len(files), made_from)
-        if source is None:
-            home.mkdir(parents=True, exist_ok=True)
-            with _locked(home / "lock", name):
-                source = _open(name, home, content, needed, size, len(files), made_from)
-                if source is None:
-                    cached = [*_cached(home, content), needed]
-                    needed = _within(Needed(*map(max, zip(*cached, strict=True))), len(files))
-                    cache = home / f"{content}-{needed.first}-{needed.last}"
-                    with staged(cache) as unfinished:
-                        label = f"prepare {name}"
-                        _build(folder, files, preparation, qualities, needed, unfinished, label)
-                    for outdated in home.iterdir():
-                        if outdated.is_dir() and outdated != cache:
-                            shutil.rmtree(outdated)
-                    source = Source(name, cache, size, len(files), made_from)
-    except OSError as error:
-        raise UserError(
-            f"Cannot store the prepared images of {name} in {as_text(str(home))} "
-            f"({error.strerror or error}): free disk space or name another folder with "
-            "cache_dir=FOLDER."
-        ) from error
-    read = len(source) + len(source.rejected)
-    unusable = source.rejected
-    if preparation.may_be_small:
-        unusable = [file for file in unusable if not _is_small(file[1])]
-    if len(unusable) / read > preparation.max_rejected_share:
-        path, reason = unusable[0]
-        raise UserError(
-            f"{len(unusable)} of the {read} files in {place} cannot be used "
-            f"({_counted(unusable)}), the first {path!r} ({reason}): fix or remove those "
-            f"listed in {source.manifest}, or allow more with dataset.max_rejected_share.",
-            key="dataset.max_rejected_share",
-        )
-    if source.rejected:
-        log.warning(
-            "%s: %d of %d files left out (%s), the first %r (%s); all are listed in %s",
-            name, len(source.rejected), read, _counted(source.rejected), *source.rejected[0],
-            source.manifest,
-        )  # fmt: skip
-    damaged = [(path, flag) for path, flag in source.flagged if flag.startswith(DAMAGED)]
-    if damaged:
-        log.warning(
-            "%s: %d of %d files are used though they may be damaged, the first %r (%s); all are "
-            "flagged in %s",
-            name, len(damaged), read, *damaged[0], source.manifest,
-        )  # fmt: skip
-    source.qualities = qualities
-    return source
-
-
-def repetitions(sources: list[Source]) -> tuple[NearDuplicates, list[NDArray[np.int64]]]:
-    """Find near-duplicates, copies included, within and between sources.
-
-    Returns:
-        Pairs of near-duplicates, whose positions count the rows of all sources, concatenated; and
-        the group of each row, by source: rows of one group show the same image.
-    """
-    starts = np.cumsum([0, *map(len, sources)])
-
-    def images(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        owners = np.searchsorted(starts, positions, side="right") - 1
-        found = zip(owners, positions - starts[owners], strict=True)
-        rows = np.stack([sources[owner].rows[row] for owner, row in found])
-        for source in sources:
-            source.forget_pages()
-        return rows
-
-    near = near_duplicates(np.concatenate([source.hashes for source in sources]), images)
-    # `near_duplicates` misses copies without any contrast.
-    originals = firsts(np.concatenate(numbered([source.digests for source in sources])))
-    copies = np.flatnonzero(originals != np.arange(len(originals)))
-    pairs = NearDuplicates(
-        np.concatenate([near.first, originals[copies]]),
-        np.concatenate([near.second, copies]),
-        np.concatenate([near.mirrored, np.zeros(len(copies), bool)]),
-    )
-    return pairs, np.split(groups(len(originals), pairs), starts[1:-1])
-
-
-def _within(needed: Needed, count: int) -> Needed:
-    """The same need of a folder with ``count`` files; of all of them, it is both times all."""
-    return Needed(count, count) if needed.first + needed.last >= count else needed
-
-
-def _cached(home: Path, content: str) -> Iterator[Needed]:
-    """What the complete caches of the same files and settings have."""
-    for cache in home.glob(f"{content}-*-*"):
-        first, last = cache.name.split("-")[1:]
-        yield Needed(int(first), int(last))
-
-
-def _open(
-    name: str,
-    home: Path,
-    content: str,
-    needed: Needed,
-    image_size: int,
-    files: int,
-    made_from: Mapping[str, str] | None,
-) -> Source | None:
-    """The source if there is a cache of what is needed, None if it has to be built."""
-    for first, last in _cached(home, content):
-        cache = home / f"{content}-{first}-{last}"
-        if first < needed.first or last < needed.last:
-            continue
-        try:
-            return Source(name, cache, image_size, files, made_from)
-        except _CorruptCache as error:
-            log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
-    return None
-
-
-class _locked:
-    """Hold a lock file; it is released when its process ends, for whatever reason."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._lock, self._name = FileLock(path), name
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            log.info("%s: waiting for another process that prepares the same images", self._name)
-            self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-def _build(
+def write_rows(
     folder: Path,
     files: list[ImageFile],
     preparation: Preparation,
@@ -471,7 +187,20 @@ def _build(
     unfinished: Path,
     label: str,
 ) -> None:
-    """Decode and resize the needed files into the folder ``unfinished``."""
+    """Decode the needed files, and write their rows and manifest.
+
+    Args:
+        folder: the folder of the files.
+        files: all of its image files.
+        preparation: settings of the conversion into rows.
+        qualities: the JPEG qualities of `Preparation.qualities` for this source.
+        needed: images to write at least, if there are so many.
+        unfinished: an empty folder to write into.
+        label: label of the progress.
+
+    Raises:
+        UserError: if a file cannot be read, or none can be used.
+    """
 
     def prepare(file: ImageFile) -> tuple[NDArray[np.uint8] | None, str]:
         if as_text(file.path) != file.path:
@@ -522,16 +251,16 @@ def _build(
         manifest[start:] = reversed(manifest[start:])
         _to_disk(out)
     rejected = [(entry["path"], entry["rejected"]) for entry in manifest if "rejected" in entry]
-    may_be_empty = preparation.may_be_small and all(_is_small(reason) for _, reason in rejected)
+    may_be_empty = preparation.may_be_small and all(is_small(reason) for _, reason in rejected)
     if not (first + last or may_be_empty):
         raise UserError(
             f"None of the {len(files)} files in {as_text(str(folder))} can be used "
-            f"({_counted(rejected)}), the first is {rejected[0][0]!r} ({rejected[0][1]}): put "
+            f"({by_reason(rejected)}), the first is {rejected[0][0]!r} ({rejected[0][1]}): put "
             "other images there."
         )
     _reverse_last(unfinished / _ROWS, first + last, last)
     with (unfinished / _MANIFEST).open("wb") as out:
-        pq.write_table(pa.Table.from_pylist(manifest, pa.schema(_MANIFEST_FIELDS)), out)
+        pq.write_table(pa.Table.from_pylist(manifest, pa.schema(MANIFEST_FIELDS)), out)
         _to_disk(out)
 
 
@@ -557,24 +286,13 @@ def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
     return digest.hexdigest()
 
 
-def _hash_of_listing(policy: str, files: Sequence[ImageFile]) -> str:
-    """A hash of JSON of policy, columns and files, without all of the text in memory."""
-    columns = [field.name for field in _MANIFEST_FIELDS]
-    digest = hashlib.blake2b(f"{json.dumps([policy, columns])[:-1]}, [".encode())
-    for start in range(0, len(files), _LISTED_AT_ONCE):
-        text = json.dumps(files[start : start + _LISTED_AT_ONCE])[1:-1]
-        digest.update(f"{', ' if start else ''}{text}".encode())
-    digest.update(b"]]")
-    return digest.hexdigest()
-
-
 def _to_disk(file: BinaryIO) -> None:
     """Wait until a file is on the disk, so that a later rename cannot precede its content."""
     file.flush()
     os.fsync(file.fileno())
 
 
-_MANIFEST_FIELDS: list["pa.Field[Any]"] = [
+MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("path", pa.string()),
     pa.field("bytes", pa.int64()),
     pa.field("mtime_ns", pa.int64()),
@@ -586,7 +304,7 @@ _MANIFEST_FIELDS: list["pa.Field[Any]"] = [
 ]
 
 
-def _is_small(reason: str) -> bool:
+def is_small(reason: str) -> bool:
     """Whether a file was rejected by `forensics.images.decode.check_size` as too small."""
     return bool(_SMALL.match(reason))
 
@@ -598,16 +316,12 @@ def _pairs(manifest: pa.Table, column: str) -> list[tuple[str, str]]:
     return cast(list[tuple[str, str]], list(pairs))
 
 
-def _counted(rejected: list[tuple[str, str]]) -> str:
+def by_reason(rejected: list[tuple[str, str]]) -> str:
     """Number of rejected files by reason, the most frequent first."""
     reasons = Counter(_SIZE.sub("", reason) for _, reason in rejected)
     shown = [f"{count}: {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS)]
     more = reasons.total() - sum(count for _, count in reasons.most_common(_SHOWN_REASONS))
     return "; ".join([*shown, *([f"{more} for other reasons"] if more else [])])
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content).hexdigest()
 
 
 def _digest(row: NDArray[np.uint8]) -> bytes:

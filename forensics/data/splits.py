@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from forensics.data.columns import numbered
 from forensics.data.originals import drawn, equal_shares, find_origins, follow
 from forensics.data.protocols import Offered, Rows, offered
+from forensics.data.repetitions import repetitions
 from forensics.data.settings import PARTS, DatasetSettings, Protocol
-from forensics.data.sources import Needed, Source, repetitions
+from forensics.data.sources import Needed, Source
 from forensics.errors import UserError
 from forensics.images.duplicates import firsts
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from forensics.data.codec import quality_of
 from forensics.data.datamodule import FaceData
-from forensics.data.sources import Preparation, Source, open_sources, repetitions
+from forensics.data.opening import open_sources
+from forensics.data.repetitions import repetitions
+from forensics.data.sources import Preparation, Source
 from forensics.errors import UserError
 from forensics.evaluation.shortcuts import PROBES, separability
 from forensics.generators.collapse import Images, Undefined

@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 
 from forensics import config, files, runs
 from forensics.checks import plain
-from forensics.data.sources import Needed, Preparation, Source, open_sources, rows_hash
+from forensics.data.opening import open_sources
+from forensics.data.sources import Needed, Preparation, Source, rows_hash
 from forensics.data.splits import Part
 from forensics.detectors.card import Calibration, Input
 from forensics.errors import UserError

@@ -1,0 +1,278 @@
+"""Opening of sources: the files of their folders, and the cache of their rows.
+
+Rows are rebuilt whenever a file of the folder, a setting or the decode policy changes. Only the
+first and last images of a folder that a run needs are decoded.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from filelock import FileLock, Timeout
+
+from forensics.data.ingest.classes import refuse_both_classes
+from forensics.data.sources import (
+    MANIFEST_FIELDS,
+    CorruptCache,
+    Needed,
+    Preparation,
+    Source,
+    by_reason,
+    is_small,
+    write_rows,
+)
+from forensics.errors import UserError
+from forensics.files import staged
+from forensics.images.containers import DAMAGED
+from forensics.images.decode import POLICY_VERSION
+from forensics.images.geometry import View
+from forensics.images.listing import ImageFile, Listing, as_text, counted, list_images, read_origins
+
+log = logging.getLogger(__name__)
+
+_LISTED_AT_ONCE = 4096
+
+
+def open_sources(
+    folders: Mapping[str, Path],
+    preparation: Preparation,
+    cache_dir: Path,
+    needed: Mapping[str, Needed] | None = None,
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Source]:
+    """Open sources that are used together, in their order.
+
+    Args:
+        folders: folder by name of the source.
+        preparation: as in `open_source`.
+        cache_dir: as in `open_source`.
+        needed: images needed of each source; all if None, and wherever images were made from
+            others, whose originals can be any.
+        below: as in `open_source`, by source.
+
+    Raises:
+        UserError: as `open_source`, and if one folder is, or lies in, that of another source.
+    """
+    places = {
+        name: [folder / inner for inner in below.get(name, [""])]
+        for name, folder in folders.items()
+    }
+    owners = {place.resolve(): name for name, of in places.items() for place in of}
+    for inner, name in ((place, name) for name, of in places.items() for place in of):
+        for outer in (inner.resolve(), *inner.resolve().parents):
+            other = owners.get(outer, name)
+            if name != other:
+                place = "the folder" if inner.resolve() == outer else "inside the folder"
+                raise UserError(
+                    f"The folder {as_text(str(inner))} of the source {name} is {place} of "
+                    f"the source {other}: give each source images of its own.",
+                    key=name,
+                )
+    if any(read_origins(place) is not None for of in places.values() for place in of):
+        needed = None
+    needs = dict(needed or {})
+    return [
+        open_source(name, folder, preparation, cache_dir, needs.get(name), below.get(name, ()))
+        for name, folder in folders.items()
+    ]
+
+
+def _listed(folder: Path, below: Sequence[str]) -> tuple[Listing, dict[str, str] | None]:
+    """The images of a source and, if it is recorded, the sha256 of their originals by path."""
+    if not below:
+        return list_images(folder), read_origins(folder)
+    images: list[ImageFile] = []
+    passed_over, origins = Counter[str](), dict[str, str]()
+    for name in below:
+        found, of_images = list_images(folder / name), read_origins(folder / name) or {}
+        images += [file._replace(path=f"{name}/{file.path}") for file in found.images]
+        passed_over += found.passed_over
+        origins |= {f"{name}/{path}": sha256 for path, sha256 in of_images.items()}
+    return Listing(sorted(images), passed_over), origins or None
+
+
+def open_source(
+    name: str,
+    folder: Path,
+    preparation: Preparation,
+    cache_dir: Path,
+    needed: Needed | None = None,
+    below: Sequence[str] = (),
+) -> Source:
+    """Open the rows of a folder, building them first if they are missing or out of date.
+
+    If several processes need the same rows, one builds them and the others wait.
+
+    Args:
+        name: the source's name, for messages and scores.
+        folder: folder of its images.
+        preparation: settings of the conversion into rows.
+        cache_dir: folder of prepared images; created if missing.
+        needed: images that the source has at least, if the folder has so many; all if None.
+        below: folders below ``folder`` that have the source's images; all if empty.
+
+    Raises:
+        UserError: if the folder is missing, has no image or those of both classes, if more files
+            than allowed are rejected, or if the cache cannot be written.
+    """
+    place = as_text(str(folder))
+    remedy = (
+        f"put images there, or correct dataset.root (train.py also takes "
+        f"+dataset.folders.{name}=FOLDER)"
+    )
+    for inner in (folder, *(folder / path for path in below)):
+        if not inner.is_dir():
+            raise UserError(
+                f"There is no folder {as_text(str(inner))} for the source {name}: {remedy}.",
+                key=name,
+            )
+    (files, passed_over), made_from = _listed(folder, below)
+    if passed_over:
+        log.info("%s: %s", name, counted(passed_over))
+    if not files:
+        reasons = f" ({counted(passed_over)})" if passed_over else ""
+        raise UserError(
+            f"The folder {place} of the source {name} has no JPEG, PNG or WebP file{reasons}: "
+            f"{remedy}.",
+            key=name,
+        )
+    folders = {file.path.rpartition("/")[0] for file in files}
+    refuse_both_classes(
+        folder,
+        folders,
+        lambda path, class_: (
+            f"+dataset.folders.{name}={place}/{path} (or many such folders: forensics prepare "
+            f"{name} {place} --only {class_})"
+        ),
+    )
+    size, filter_, min_side, _, match, view, *_ = preparation
+    qualities = preparation.qualities.get(name, ())
+    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
+    if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
+        policy = f"{policy}|{view}"
+    if qualities:
+        policy = f"{policy}|{_hash(bytes(qualities))}"
+    whose = "|".join([str(folder.resolve()), policy, *below])
+    home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
+    content = _hash_of_listing(policy, files)[:24]
+    needed = _within(needed or Needed(len(files), 0), len(files))
+    try:
+        source = _open(name, home, content, needed, size, len(files), made_from)
+        if source is None:
+            home.mkdir(parents=True, exist_ok=True)
+            with _locked(home / "lock", name):
+                source = _open(name, home, content, needed, size, len(files), made_from)
+                if source is None:
+                    cached = [*_cached(home, content), needed]
+                    needed = _within(Needed(*map(max, zip(*cached, strict=True))), len(files))
+                    cache = home / f"{content}-{needed.first}-{needed.last}"
+                    with staged(cache) as unfinished:
+                        label = f"prepare {name}"
+                        write_rows(folder, files, preparation, qualities, needed, unfinished, label)
+                    for outdated in home.iterdir():
+                        if outdated.is_dir() and outdated != cache:
+                            shutil.rmtree(outdated)
+                    source = Source(name, cache, size, len(files), made_from)
+    except OSError as error:
+        raise UserError(
+            f"Cannot store the prepared images of {name} in {as_text(str(home))} "
+            f"({error.strerror or error}): free disk space or name another folder with "
+            "cache_dir=FOLDER."
+        ) from error
+    read = len(source) + len(source.rejected)
+    unusable = source.rejected
+    if preparation.may_be_small:
+        unusable = [file for file in unusable if not is_small(file[1])]
+    if len(unusable) / read > preparation.max_rejected_share:
+        path, reason = unusable[0]
+        raise UserError(
+            f"{len(unusable)} of the {read} files in {place} cannot be used "
+            f"({by_reason(unusable)}), the first {path!r} ({reason}): fix or remove those "
+            f"listed in {source.manifest}, or allow more with dataset.max_rejected_share.",
+            key="dataset.max_rejected_share",
+        )
+    if source.rejected:
+        log.warning(
+            "%s: %d of %d files left out (%s), the first %r (%s); all are listed in %s",
+            name, len(source.rejected), read, by_reason(source.rejected), *source.rejected[0],
+            source.manifest,
+        )  # fmt: skip
+    damaged = [(path, flag) for path, flag in source.flagged if flag.startswith(DAMAGED)]
+    if damaged:
+        log.warning(
+            "%s: %d of %d files are used though they may be damaged, the first %r (%s); all are "
+            "flagged in %s",
+            name, len(damaged), read, *damaged[0], source.manifest,
+        )  # fmt: skip
+    source.qualities = qualities
+    return source
+
+
+def _within(needed: Needed, count: int) -> Needed:
+    """The same need of a folder with ``count`` files; of all of them, it is both times all."""
+    return Needed(count, count) if needed.first + needed.last >= count else needed
+
+
+def _cached(home: Path, content: str) -> Iterator[Needed]:
+    """What the complete caches of the same files and settings have."""
+    for cache in home.glob(f"{content}-*-*"):
+        first, last = cache.name.split("-")[1:]
+        yield Needed(int(first), int(last))
+
+
+def _open(
+    name: str,
+    home: Path,
+    content: str,
+    needed: Needed,
+    image_size: int,
+    files: int,
+    made_from: Mapping[str, str] | None,
+) -> Source | None:
+    """The source if there is a cache of what is needed, None if it has to be built."""
+    for first, last in _cached(home, content):
+        cache = home / f"{content}-{first}-{last}"
+        if first < needed.first or last < needed.last:
+            continue
+        try:
+            return Source(name, cache, image_size, files, made_from)
+        except CorruptCache as error:
+            log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
+    return None
+
+
+class _locked:
+    """Hold a lock file; it is released when its process ends, for whatever reason."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._lock, self._name = FileLock(path), name
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: waiting for another process that prepares the same images", self._name)
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _hash_of_listing(policy: str, files: Sequence[ImageFile]) -> str:
+    """A hash of JSON of policy, columns and files, without all of the text in memory."""
+    columns = [field.name for field in MANIFEST_FIELDS]
+    digest = hashlib.blake2b(f"{json.dumps([policy, columns])[:-1]}, [".encode())
+    for start in range(0, len(files), _LISTED_AT_ONCE):
+        text = json.dumps(files[start : start + _LISTED_AT_ONCE])[1:-1]
+        digest.update(f"{', ' if start else ''}{text}".encode())
+    digest.update(b"]]")
+    return digest.hexdigest()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content).hexdigest()
