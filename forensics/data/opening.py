@@ -184,6 +184,13 @@ def open_source(
             f"({error.strerror or error}): free disk space or name another folder with "
             "cache_dir=FOLDER."
         ) from error
+    _report(source, preparation, place)
+    source.qualities = qualities
+    return source
+
+
+def _report(source: Source, preparation: Preparation, place: str) -> None:
+    """Refuse a source of too many rejected files; warn of rejected and of damaged ones."""
     read = len(source) + len(source.rejected)
     unusable = source.rejected
     if preparation.may_be_small:
@@ -199,18 +206,16 @@ def open_source(
     if source.rejected:
         log.warning(
             "%s: %d of %d files left out (%s), the first %r (%s); all are listed in %s",
-            name, len(source.rejected), read, by_reason(source.rejected), *source.rejected[0],
-            source.manifest,
+            source.name, len(source.rejected), read, by_reason(source.rejected),
+            *source.rejected[0], source.manifest,
         )  # fmt: skip
     damaged = [(path, flag) for path, flag in source.flagged if flag.startswith(DAMAGED)]
     if damaged:
         log.warning(
             "%s: %d of %d files are used though they may be damaged, the first %r (%s); all are "
             "flagged in %s",
-            name, len(damaged), read, *damaged[0], source.manifest,
+            source.name, len(damaged), read, *damaged[0], source.manifest,
         )  # fmt: skip
-    source.qualities = qualities
-    return source
 
 
 def _within(needed: Needed, count: int) -> Needed:

@@ -68,14 +68,7 @@ class Backbone(Detector):
         return features.float()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images.
-
-        Args:
-            images: ``(B, 3, S, S)`` float in [0, 255], S = ``image_size``.
-
-        Returns:
-            ``(B,)`` float32 logits, above 0 for real.
-        """
+        """Logits of the linear unit, above 0 for real."""
         return linear_scores(self.score, self.features(images))
 
     def saliency_layer(self) -> nn.Module | None:

@@ -83,14 +83,7 @@ class CoOccurrence(Detector):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images.
-
-        Args:
-            images: ``(B, 3, H, W)`` float in [0, 255].
-
-        Returns:
-            ``(B,)`` float32 logits, above 0 for real.
-        """
+        """Logits of the linear unit, above 0 for real."""
         return linear_scores(self.score, self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
