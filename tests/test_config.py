@@ -354,8 +354,9 @@ def test_unknown_key_is_refused_also_with_plus(override: str, key: str, guess: s
 
 @pytest.mark.parametrize("key", ["perturb", "dataset.real", "trainer.devices"])
 def test_a_removed_value_is_named(key: str) -> None:
-    with pytest.raises(UserError, match=rf"leave out ~{re.escape(key)}\."):
+    with pytest.raises((UserError, HydraException)) as raised:
         composed(f"~{key}")
+    assert sentence(raised.value).endswith(f"leave out ~{key}.")
 
 
 def test_a_missing_value_is_named() -> None:

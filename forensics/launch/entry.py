@@ -229,6 +229,8 @@ def sentence(error: Exception) -> str:
         return f"There is no setting {key}: {guess}"
     if isinstance(cause, ValidationError) and key and "not a ListConfig" in str(cause):
         return f"{key}: write a list, {key}=[A] or {key}=[A,B]."
+    if isinstance(cause, OmegaConfBaseException) and "not support deletion" in str(cause):
+        return f"{key} cannot be removed: leave out ~{key}."
     if isinstance(cause, OmegaConfBaseException) and key:
         return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     if isinstance(error, HydraException) and str(error).startswith("Ambiguous value"):
