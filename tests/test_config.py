@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import SIZE, write_detector, write_images
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 
 from forensics import config
 from forensics.checks import plain
@@ -16,6 +17,7 @@ from forensics.errors import UserError
 from forensics.evaluation.settings import EvaluateSettings
 from forensics.generators import GENERATORS
 from forensics.launch import entry
+from forensics.launch.entry import sentence
 from forensics.preprocess import PREPROCESSES
 from forensics.training.settings import GenerateSettings, TrainSettings
 
