@@ -17,7 +17,6 @@ from forensics.errors import UserError
 from forensics.evaluation.settings import EvaluateSettings
 from forensics.generators import GENERATORS
 from forensics.launch import entry
-from forensics.launch.entry import sentence
 from forensics.preprocess import PREPROCESSES
 from forensics.training.settings import GenerateSettings, TrainSettings
 
@@ -358,7 +357,7 @@ def test_unknown_key_is_refused_also_with_plus(override: str, key: str, guess: s
 def test_a_removed_value_is_named(key: str) -> None:
     with pytest.raises((UserError, HydraException)) as raised:
         composed(f"~{key}")
-    assert sentence(raised.value).endswith(f"leave out ~{key}.")
+    assert entry.sentence(raised.value).endswith(f"leave out ~{key}.")
 
 
 def test_a_missing_value_is_named() -> None:
