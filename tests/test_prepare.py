@@ -772,7 +772,37 @@ class TestCommand:
         assert main([*arguments, "--min-side", str(SIDE)]) == 0
         out, _ = capsys.readouterr()
         assert "5 images in" in out
-        assert "2 files left out, the first 'cut.jpg'" in out
-        assert "  1: neither JPEG, PNG nor WebP" in out
+        assert "2 files left out" in out
+        assert re.search(r"^  1: .*, 'cut\.jpg'$", out, re.M)
+        assert re.search(r"^  1: neither JPEG, PNG nor WebP.*, 'notes\.txt'$", out, re.M)
         assert main([*arguments, "--min-side", str(SIDE)]) == 1
         assert "exists already" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz", "parquet"])
+    def test_archives_in_it_are_named_and_are_to_be_unpacked(
+        self, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        archives = _zip(tmp_path / "1", CONTENTS), _tar(tmp_path / "2", CONTENTS, "gz")
+        names = ("b/1.zip", "b/2.tar.gz")
+        inner = {name: path.read_bytes() for name, path in zip(names, archives, strict=True)}
+        given = INPUTS[kind](tmp_path / f"outer.{kind}", {**CONTENTS, **inner})
+        arguments = ["prepare", "faces", str(given), "--root", str(tmp_path / "root")]
+        assert main([*arguments, "--min-side", str(SIDE)]) == 0
+        out = capsys.readouterr().out
+        assert "5 images in" in out
+        assert "4 files left out" in out
+        for name in inner:
+            assert re.search(rf"^  1: .*archive, unpack it, '{re.escape(name)}'$", out, re.M)
+
+    def test_an_archive_of_archives_is_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inner = _zip(tmp_path / "in.zip", CONTENTS).read_bytes()
+        given = _tar(tmp_path / "out.tar", {"train/0.zip": inner})
+        arguments = ["prepare", "faces", str(given), "--root", str(tmp_path / "root")]
+        assert main(arguments) == 1
+        assert re.search(r"'train/0\.zip' \(.*archive, unpack it\)", capsys.readouterr().err)
+        monkeypatch.setattr(items, "MAX_BYTES", len(inner) - 1)
+        assert main(arguments) == 1
+        said = capsys.readouterr().err
+        assert re.search(r"'train/0\.zip' \(\d+ bytes .*archive, unpack it\)", said)

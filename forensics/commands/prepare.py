@@ -67,12 +67,12 @@ def run(given: argparse.Namespace) -> None:
     )
     print(as_text(f"{accepted} images in {folder}, listed in {folder / MANIFEST}"))
     if rejected:
-        name, reason = rejected[0]
-        print(f"{len(rejected)} files left out, the first {name!r} ({reason}):")
+        print(f"{len(rejected)} files left out:")
         # Reasons that differ in numbers alone, such as sizes, are one.
         kinds = Counter(re.sub(r"\d+", "N", reason) for _, reason in rejected)
+        first = {re.sub(r"\d+", "N", reason): name for name, reason in reversed(rejected)}
         for kind, count in kinds.most_common(_REASONS):
-            print(f"  {count}: {kind}")
+            print(f"  {count}: {kind}, {'such as ' * (count > 1)}{first[kind]!r}")
         if len(kinds) > _REASONS:
             print(f"  further reasons in {folder / MANIFEST}")
     if passed_over:

@@ -82,7 +82,8 @@ def told(
 
 def too_large(size: int) -> str:
     """Reason to reject a file of a size in bytes without reading it, or ""."""
-    return f"{size} bytes are more than the {MAX_BYTES} allowed" if size > MAX_BYTES else ""
+    reason = f"{size} bytes are more than the {MAX_BYTES} allowed; if it is an archive, unpack it"
+    return reason if size > MAX_BYTES else ""
 
 
 def bounded(given: Path, size: int) -> None:
