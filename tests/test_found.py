@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+import logging
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_images
+from PIL import Image
 
+from forensics.cli import main
 from forensics.data.ingest.found import found_sources
 from forensics.errors import UserError
 
@@ -96,11 +102,93 @@ def test_images_both_inside_and_outside_of_parts_are_refused(tree: Callable[...,
         found_sources(root, {}, None, None, testing=False)
 
 
-def test_parquet_names_the_command_that_makes_folders(tmp_path: Path) -> None:
-    table = pa.table({"image": [b"x", b"y"], "label": ["real", "fake"]})
-    pq.write_table(table, tmp_path / "x.parquet")
-    with pytest.raises(UserError, match=r"forensics prepare .* --label label=fake"):
-        found_sources(tmp_path, {}, None, None, testing=True)
+class TestParquet:
+    """The refusal of rows says commands that make folders, and how to go on."""
+
+    def _obeyed(
+        self, root: Path, *, testing: bool, caplog: pytest.LogCaptureFixture
+    ) -> dict[str, Any]:
+        """Run the commands of the refusal, then find the sources of the folders."""
+        caplog.set_level(logging.INFO)
+        with pytest.raises(UserError) as raised:
+            found_sources(root, {}, None, None, testing=testing)
+        assert raised.value.key == str(root)
+        commands = caplog.messages[-1].splitlines()
+        for command in commands:
+            program, *arguments = shlex.split(command)
+            assert (program, main(arguments)) == ("forensics", 0)
+        *_, last = str(raised.value).rstrip(".").rpartition("repeat this one with ")
+        settings = dict(word.split("=") for word in shlex.split(last))
+        to = Path(settings.pop("dataset.root"))
+        names = [name for name in settings.pop("dataset.real", "[]")[1:-1].split(",") if name]
+        assert not settings
+        return found_sources(
+            to, {name: to / name for name in names}, None, None, testing=testing
+        ) | {"to": to}
+
+    def _images(self, found: dict[str, Any]) -> dict[str, set[int]]:
+        """By source, the numbers that its images show."""
+        shown: dict[str, set[int]] = {}
+        for name, folder in found["folders"].items():
+            for below in found["below"].get(name, ["."]):
+                for path in Path(folder, below).rglob("*.png"):
+                    with Image.open(path) as image:
+                        shown.setdefault(name, set()).add(cast(int, image.getpixel((0, 0))))
+        return shown
+
+    @staticmethod
+    def _write(path: Path, first: int, **columns: Sequence[object]) -> None:
+        images = []
+        for number in range(len(columns["label"])):
+            encoded = io.BytesIO()
+            Image.new("L", (4, 4), first + number).save(encoded, "png")
+            images.append({"bytes": encoded.getvalue(), "path": None})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"image": images, **columns}), path)
+
+    def test_real_images_of_all(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        label = ["real", "fake", "fake", "real", "fake"]
+        models = [None, "a b/it's", "ai", None, "ai"]
+        self._write(tmp_path / "my set.parquet", 0, label=label, model=models)
+        found = self._obeyed(tmp_path / "my set.parquet", testing=True, caplog=caplog)
+        assert found["to"] == tmp_path / "my set_folders"
+        assert found["pairs"] == {"a_b_it_s": ["real"], "generator_ai": ["real"]}
+        assert self._images(found) == {"real": {0, 3}, "a_b_it_s": {1}, "generator_ai": {2, 4}}
+
+    @pytest.mark.parametrize("models", [False, True])
+    @pytest.mark.parametrize("testing", [False, True])
+    def test_parts(
+        self, tmp_path: Path, testing: bool, models: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = tmp_path / "set"
+        more = {"model": ["x", "sd", "gan"]} if models else {}
+        for first, part in ((0, "train"), (3, "test")):
+            name = f"{part}-00000-of-00001.parquet"
+            self._write(root / "data" / name, first, label=["real", "fake", "fake"], **more)
+        shown = {"real" if models else "real_set": {3}}
+        shown |= {"sd": {4}, "gan": {5}} if models else {"set": {4, 5}}
+        if not testing:
+            shown = {name: of | {number - 3 for number in of} for name, of in shown.items()}
+        found = self._obeyed(root, testing=testing, caplog=caplog)
+        assert self._images(found) == shown
+
+    def test_numbers_are_for_the_user_to_tell(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self._write(tmp_path / "x.parquet", 0, label=[1, 0, 1])
+        found = self._obeyed(tmp_path / "x.parquet", testing=True, caplog=caplog)
+        assert self._images(found) == {"real_x_folders": {1}, "x_folders": {0, 2}}
+
+    def test_only_generators_that_are_used_are_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self._write(tmp_path / "x.parquet", 0, label=["real", "fake", "fake"],
+                    model=["real", "a", "b"])  # fmt: skip
+        caplog.set_level(logging.INFO)
+        with pytest.raises(UserError, match="in parquet files"):
+            found_sources(tmp_path / "x.parquet", {}, ["b"], None, testing=True)
+        assert "model=b" in caplog.messages[-1]
+        assert "model=a" not in caplog.messages[-1]
 
 
 @pytest.mark.slow

@@ -231,10 +231,19 @@ class TestParquet:
             (
                 name,
                 Images(layout.root, (f"generator={name}", "label=fake"), count),
-                ("generator=nature", "label=real"),
+                ("label=real",),
             )
             for name, count in (("glide", 1), ("sd", 2))
         ]
+
+    def test_manifests_of_prepared_folders_are_no_images(self, tmp_path: Path) -> None:
+        _write(tmp_path, "a/real", "a/fake")
+        pq.write_table(pa.table({"x": [1]}), tmp_path / "a" / "fake" / "manifest.parquet")
+        assert set(_found(find_layout(tmp_path))) == {("a", None)}
+
+    def test_generated_images_without_a_generator_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="without a model"):
+            self._of(tmp_path, label=["real", "fake", "fake"], model=["x", "y", None])
 
     def test_labels_alone(self, tmp_path: Path) -> None:
         (one,) = self._of(tmp_path, label=["FAKE", "REAL", "FAKE"]).compared
@@ -246,6 +255,43 @@ class TestParquet:
         layout = self._of(tmp_path, model=["sdxl", "real", "flux"])
         assert [one.generator for one in layout.compared] == ["flux", "sdxl"]
         assert {one.real[0].labels for one in layout.compared} == {("model=real",)}
+
+    @pytest.mark.parametrize("own", [True, False])
+    def test_real_images_of_each_generator_or_of_all(self, tmp_path: Path, own: bool) -> None:
+        layout = self._of(
+            tmp_path,
+            label=["fake", "real", "fake", "real"],
+            generator=["a", "a", "b", "b" if own else None],
+        )
+        of_all = Images(layout.root, ("label=real",), 2)
+        assert {one.generator: one.real[0] for one in layout.compared} == {
+            name: Images(layout.root, (f"generator={name}", "label=real"), 1) if own else of_all
+            for name in "ab"
+        }
+
+    def test_parts_by_the_names_of_files_or_a_column(self, tmp_path: Path) -> None:
+        columns = {"image": [b"x"] * 3, "label": ["real", "fake", "fake"]}
+        (tmp_path / "files").mkdir()
+        for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+            pq.write_table(pa.table(columns), tmp_path / "files" / f"{name}.parquet")
+        by_names = find_layout(tmp_path / "files")
+        found = {
+            one.part: (one.generated[0].labels, one.generated[0].count, one.real[0].count)
+            for one in by_names.compared
+        }
+        assert found == {
+            "train": (("label=fake", "split=train"), 4, 2),
+            "test": (("label=fake", "split=test"), 2, 1),
+        }
+        by_column = self._of(
+            tmp_path, label=["real", "fake"] * 2, split=["train", "train", "val", "val"]
+        )
+        assert [(one.part, one.real[0].labels) for one in by_column.compared] == [
+            ("train", ("label=real", "split=train")),
+            ("validation", ("label=real", "split=val")),
+        ]
+        with pytest.raises(UserError, match="no real images for set"):
+            self._of(tmp_path, label=["real", "fake", "fake"], split=["train", "train", "test"])
 
     @pytest.mark.parametrize(
         "columns",
@@ -259,5 +305,6 @@ class TestParquet:
     def test_what_does_not_say_its_classes_is_refused(
         self, tmp_path: Path, columns: dict[str, list[object]]
     ) -> None:
-        with pytest.raises(UserError, match="--label"):
+        with pytest.raises(UserError, match=r"label|column") as raised:
             self._of(tmp_path, **columns)
+        assert raised.value.key == str(tmp_path / "set.parquet")

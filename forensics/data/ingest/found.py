@@ -2,12 +2,15 @@
 
 import dataclasses
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forensics.data.ingest.classes import is_real, part_of
 from forensics.data.ingest.layouts import Compared, find_layout
+from forensics.data.ingest.rows import folders_of, prepared, repeated
 from forensics.errors import UserError
 from forensics.images.listing import as_text
 
@@ -56,13 +59,6 @@ def found_sources(
     found: dict[str, list[Compared]] = {}
     for one in layout.compared:
         found.setdefault(one.generator, []).append(one)
-        if labels := one.generated[0].labels:
-            raise UserError(
-                f"{as_text(str(root))} has images inside parquet files: make folders of them "
-                f"first, with forensics prepare {one.generator} {as_text(str(root))} "
-                f"{' '.join(f'--label {label}' for label in labels)}, and so on.",
-                key=str(root),
-            )
     chosen = list(found if generators is None else generators)
     for name in chosen:
         if name not in found:
@@ -80,6 +76,8 @@ def found_sources(
             )
         if testing:
             found[name] = _tested(root, name, found[name])
+    if any(one.generated[0].labels for one in layout.compared):
+        raise _not_in_folders(root, {name: found[name] for name in chosen})
     if train_on is None:
         in_parts = any(one.part for name in chosen for one in found[name])
         train_on = [
@@ -115,6 +113,30 @@ def found_sources(
         "train_on": list(train_on),
         "pairs": pairs,
     }
+
+
+def _not_in_folders(root: Path, found: Mapping[str, Sequence[Compared]]) -> UserError:
+    """The refusal of rows of parquet; prints the commands that make folders of them."""
+    to = folders_of(root)
+    commands: dict[str, None] = {}
+    reals = Counter(one.real for of in found.values() for one in of)
+    is_shared = any(count > 1 for count in reals.values())
+    for name, of in found.items():
+        # A name of a class or part would mean that of its images, one of a model can have slashes.
+        own = is_real(name) is None and part_of(name) is None
+        of_generator = to / re.sub(r"[^\w.-]+|^\.", "_", name if own else f"generator_{name}")
+        for one in of:
+            place = of_generator / (one.part or "")
+            of_real = to / "real" / (one.part or "") if is_shared else place / "real"
+            for (images, *_), folder in ((one.generated, place / "fake"), (one.real, of_real)):
+                commands[prepared(root, images.labels, folder)] = None
+    log.info("%s", as_text("\n".join(commands)))
+    settings = repeated(root, *(["dataset.real=[real]"] if is_shared else []))
+    return UserError(
+        f"{as_text(str(root))} has its images in parquet files: make folders of them with the "
+        f"commands above, and repeat this one with {as_text(settings)}.",
+        key=str(root),
+    )
 
 
 def _tested(root: Path, name: str, found: Sequence[Compared]) -> list[Compared]:

@@ -7,7 +7,6 @@ folders of generators alone beside named real images (DF40, Synthbuster), or par
 column of labels and perhaps one of generators. What can be read in two ways is refused.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from forensics.data.ingest.classes import categories, is_real, parts_on
-from forensics.data.ingest.parquet import label_columns, labelled
+from forensics.data.ingest.rows import rows_by_label
 from forensics.errors import UserError
 from forensics.images.listing import MANIFEST, as_text, list_images, walk
-
-_GENERATOR = re.compile("generator|model", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,10 @@ def _refused(root: Path, why: str) -> UserError:
 
 
 def _shards(root: Path) -> list[Path]:
-    found = (path for path, reason, _ in walk(root) if not reason and path != MANIFEST)
-    return sorted(root / path for path in found if path.lower().endswith(".parquet"))
+    found = (root / path for path, reason, _ in walk(root) if not reason)
+    return sorted(
+        path for path in found if path.suffix.lower() == ".parquet" and path.name != MANIFEST
+    )
 
 
 def _folders(root: Path, without: Sequence[Path]) -> dict[str, int]:
@@ -266,32 +265,17 @@ def _compared(
 
 
 def _of_parquet(root: Path, shards: Sequence[Path]) -> tuple[Compared, ...]:
-    """Generators by the columns of parquet files."""
-    columns = label_columns(shards)
-    known = {name: classes for name in columns if (classes := labelled(columns[name]))}
-    rows = {name: [known[name].get(text or "") for text in columns[name]] for name in known}
-    if not known or any(of_rows != next(iter(rows.values())) for of_rows in rows.values()):
-        what = f"several, contradicting columns of classes, {', '.join(known)}"
-        if not known:
-            what = f"no column with names of both classes (found: {', '.join(columns) or 'none'})"
-        raise _refused(root, f"has {what}: use forensics prepare --label for each class")
-    by_generator = [name for name in columns if _GENERATOR.search(name)]
-    column = next((name for name in known if name not in by_generator), next(iter(known)))
-    if None in rows[column]:
-        raise _refused(root, f"has rows without a {column}: use forensics prepare --label")
-    names = columns[by_generator[0]] if by_generator else [_name(root)] * len(rows[column])
-    counts: Counter[tuple[str, bool]] = Counter()
-    labels: dict[tuple[str, bool], dict[str, None]] = defaultdict(dict)
-    for name, real, label in zip(names, rows[column], columns[column], strict=True):
-        key = str(name), bool(real)
-        counts[key] += 1
-        labels[key][f"{column}={label}"] = None
-        if by_generator:
-            labels[key][f"{by_generator[0]}={name}"] = None
-    found = {key: Images(root, tuple(sorted(labels[key])), counts[key]) for key in sorted(counts)}
-    reals = tuple(images for (_, real), images in found.items() if real)
-    return tuple(
-        Compared(name, None, (images,), (found[name, True],) if (name, True) in found else reals)
-        for (name, real), images in found.items()
-        if not real
-    )
+    """Generators by the labels of rows, with their own real images if all have such."""
+    found = {
+        of: Images(root, labels, count)
+        for of, (labels, count) in rows_by_label(root, shards, _name(root)).items()
+    }
+    generated = [of for of in found if not of.real]
+    have_own = all(of._replace(real=True) in found for of in generated)
+    compared = []
+    for of in sorted(generated, key=lambda of: of.generator):
+        reals = of._replace(generator=of.generator if have_own else "", real=True)
+        if reals not in found:
+            raise _refused(root, f"has no real images for {of.generator} ({of.part})")
+        compared.append(Compared(of.generator, of.part, (found[of],), (found[reals],)))
+    return tuple(compared)

@@ -10,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forensics.data.ingest.classes import is_real
+from forensics.data.ingest.classes import is_real, part_of
 from forensics.data.ingest.items import Item, Items, bounded, damage_told, stats, told, too_large
 from forensics.errors import UserError
 from forensics.images.listing import as_text
+
+SPLIT = "split"
+"""The column with the parts of a split, or the values that the names of files have in its place."""
 
 _ROWS_AT_ONCE = 16
 _OF_CLASSES = re.compile(r"label|class|target|fake|real|generated|synthetic|\bai\b", re.IGNORECASE)
@@ -110,9 +113,14 @@ def image_column(shard: Path | str, schema: pa.Schema) -> str:
 
 
 def label_columns(shards: Sequence[Path]) -> dict[str, Texts]:
-    """Values, as text, of the columns whose names say that they tell classes or generators."""
+    """Values, as text, of the columns whose names say that they tell classes, generators or parts.
+
+    Without a column `SPLIT`, the names of files or folders give its values if they name several
+    parts, such as ``train-00000-of-00002`` and ``test/0000``.
+    """
     columns: dict[str, Texts] = {}
     rows = 0
+    parts: Texts = []
     for shard in shards:
         with shard.open("rb") as file, pq.ParquetFile(file) as table:
             schema = table.schema_arrow
@@ -125,7 +133,15 @@ def label_columns(shards: Sequence[Path]) -> dict[str, Texts]:
                     texts += [None] * (rows - len(texts))
                     texts += [_text(value, names) for value in read]
             rows += table.metadata.num_rows
+            parts += [_part(shard)] * table.metadata.num_rows
+    if len(set(parts)) > 1:
+        columns.setdefault(SPLIT, parts)
     return {name: texts + [None] * (rows - len(texts)) for name, texts in columns.items()}
+
+
+def _part(shard: Path) -> str | None:
+    """The part that a file's name means, before its number, or that its folder's name means."""
+    return part_of(shard.stem.partition("-")[0]) or part_of(shard.parent.name)
 
 
 def _is_label(name: str, kind: pa.DataType) -> bool:
@@ -134,7 +150,7 @@ def _is_label(name: str, kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_label(name, kind.value_type)
     words = name.replace("_", " ")
-    if text and _OF_GENERATORS.search(words):
+    if text and (_OF_GENERATORS.search(words) or name == SPLIT):
         return True
     return (numeric or text or pa.types.is_boolean(kind)) and bool(_OF_CLASSES.search(words))
 

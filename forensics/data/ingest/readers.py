@@ -41,10 +41,9 @@ def open_input(given: Path, only: Sequence[str], label: Sequence[str]) -> Items:
             generated images meet in what is chosen.
     """
     if given.is_dir():
+        files = (given / path for path, reason, _ in walk(given) if not reason)
         shards = [
-            given / path
-            for path, reason, _ in walk(given)
-            if not reason and path != MANIFEST and path.lower().endswith(".parquet")
+            file for file in files if file.suffix.lower() == ".parquet" and file.name != MANIFEST
         ]
         if shards:
             beside = Counter({"image beside the parquet file": len(list_images(given).images)})
