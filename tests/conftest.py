@@ -326,6 +326,25 @@ def started(program: Path, *given: str) -> subprocess.Popen[str]:
     )
 
 
+def dying_train(folder: Path) -> Path:
+    """Write a ``train.py`` that is killed in the third batch of the third epoch."""
+    program, dying = Path(__file__).parents[1] / "train.py", folder / "dying.py"
+    dying.write_text(
+        "import os, runpy, signal, sys\n"
+        f"sys.path.insert(0, {str(program.parent)!r})\n"
+        "from forensics.training.detector_task import DetectorTask\n"
+        "step = DetectorTask.training_step\n"
+        "def dying(self, batch, batch_idx):\n"
+        "    if (self.current_epoch, batch_idx) == (2, 2):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(self, batch, batch_idx)\n"
+        "DetectorTask.training_step = dying\n"
+        f"sys.argv[0] = {str(program)!r}\n"
+        f"runpy.run_path({str(program)!r}, run_name='__main__')\n"
+    )
+    return dying
+
+
 def names_decoded(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[str]:
     """Names of the files that a module decodes from here on."""
     names: list[str] = []

@@ -519,7 +519,7 @@ class TestMemory:
             batch = images[place]
             assert batch.images[:, 0, -1, -1].tolist() == place.positions.tolist()
             peak = max(peak, _mapped_bytes() - before)
-        whole = source.rows.nbytes
+        whole = source.rows[:].nbytes
         assert whole == 48 * 2**20
         # A batch's rows and the pages around them, at most.
         assert peak < whole / 6

@@ -225,7 +225,7 @@ class TestCache:
         edit: Callable[[Path], None],
     ) -> None:
         old = opened()
-        rows = old.rows.copy()
+        rows = old.rows[:].copy()
         edit(folder)
         decodes.clear()
         source = opened()

@@ -72,7 +72,7 @@ class TestFiles:
         assert len(source) == 16
         is_right(source, folder)
         assert source.rows.shape == (16, SIZE, SIZE, 3)
-        assert source.rows.dtype == np.uint8
+        assert source.rows[:].dtype == np.uint8
         assert source.rejected == source.flagged == []
 
     def test_equal_pixels_have_equal_digests(

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import started, stop, write_images
+from conftest import dying_train, started, stop, write_images
 from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -661,22 +661,8 @@ class TestResume:
     def test_after_kill_9_in_mid_epoch_gives_the_uninterrupted_weights(
         self, run: Run, arguments: list[str], tmp_path: Path
     ) -> None:
-        dying = tmp_path / "dying.py"
-        dying.write_text(
-            "import os, runpy, signal, sys\n"
-            f"sys.path.insert(0, {str(TRAIN.parent)!r})\n"
-            "from forensics.training.detector_task import DetectorTask\n"
-            "step = DetectorTask.training_step\n"
-            "def dying(self, batch, batch_idx):\n"
-            "    if (self.current_epoch, batch_idx) == (2, 2):\n"
-            "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "    return step(self, batch, batch_idx)\n"
-            "DetectorTask.training_step = dying\n"
-            f"sys.argv[0] = {str(TRAIN)!r}\n"
-            f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
-        )
         longer = ["max_epochs=4", "preprocess=blur_noise", "audit=off"]
-        process = started(dying, *arguments, *longer, "name=killed")
+        process = started(dying_train(tmp_path), *arguments, *longer, "name=killed")
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         killed, whole = tmp_path / "outputs" / "killed", tmp_path / "outputs" / "complete"

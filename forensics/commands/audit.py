@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from forensics.commands.parsing import Commands, command, path
+from forensics.commands.parsing import Commands, command, home, path
 
 
 def add(commands: Commands) -> None:
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         "--seed", type=int, default=0, help="seed of the choice of images (%(default)s)"
     )
     parser.add_argument(
-        "--cache-dir", type=path, default=Path("outputs/cache"), help="folder of prepared images"
+        "--cache-dir", type=home, default="outputs/cache", help="folder of prepared images"
     )
     parser.set_defaults(run=run)
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from forensics.compute import in_order
 from forensics.data.codec import jpeg_qualities
 from forensics.data.demo.build import build_demo
 from forensics.data.opening import open_sources
 from forensics.data.settings import DatasetSettings
+from forensics.data.shards import ShardedRows
 from forensics.data.sources import Preparation, Source, rows_hash
 from forensics.data.splits import Part, Split, needed_images, split_sources
 from forensics.errors import UserError
@@ -23,6 +25,8 @@ from forensics.images.geometry import Match, View
 from forensics.preprocess.base import Draws, Preprocess, Preprocessed
 
 log = logging.getLogger(__name__)
+
+_BATCHES_AHEAD = 8
 
 
 class Place(NamedTuple):
@@ -134,13 +138,14 @@ class PartImages(Dataset[Batch]):
         self._labels = torch.from_numpy((part.source < real_sources).astype(np.float32))
 
     def __getitem__(self, place: Place) -> Batch:
-        """Copy a batch out of the mapped rows."""
+        """Copy a batch out of the rows."""
         positions = place.positions
+        owners, rows = self._part.source[positions], self._part.row[positions]
         images = np.empty((len(positions), *self._sources[0].rows.shape[1:]), np.uint8)
-        for image, position in zip(images, positions, strict=True):
-            image[:] = self._sources[self._part.source[position]].rows[self._part.row[position]]
-        for source in self._sources:
-            source.forget_pages()
+        for number in np.unique(owners):
+            of_source = owners == number
+            images[of_source] = self._sources[number].rows[rows[of_source]]
+            self._sources[number].forget_pages()
         where = torch.from_numpy(positions)
         return Batch(
             # Rows are stored channels last; as (B, 3, H, W) they are channels_last in memory.
@@ -152,6 +157,13 @@ class PartImages(Dataset[Batch]):
         )
 
 
+class _ReadAhead(DataLoader[Batch]):
+    """Batches that threads read before they are wanted, for rows that take time to arrive."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        return in_order(self.dataset.__getitem__, self.sampler, _BATCHES_AHEAD)
+
+
 class FaceData(pl.LightningDataModule):
     """Real and generated faces, split as in the paper; preprocess in training only.
 
@@ -160,7 +172,7 @@ class FaceData(pl.LightningDataModule):
         preprocess: training augmentation (the paper: preprocessing).
         batch_size: images in a batch, over all devices together.
         seed: decides validation images, order and the preprocess's draws.
-        cache_dir: folder of prepared images.
+        cache_dir: folder of prepared images, or a URI of object storage.
         spare: number of images of each source prepared besides those that can be in the split.
 
     Attributes (after `setup`):
@@ -177,7 +189,7 @@ class FaceData(pl.LightningDataModule):
         preprocess: Preprocess,
         batch_size: int,
         seed: int,
-        cache_dir: Path,
+        cache_dir: Path | str,
         spare: int = 0,
     ) -> None:
         super().__init__()
@@ -256,7 +268,9 @@ class FaceData(pl.LightningDataModule):
 
     def _loader(self, part: Part, batches: Sampler[Place]) -> DataLoader[Batch]:
         # No workers: copying mapped rows takes less time than passing them between processes.
-        return DataLoader(
+        in_storage = any(isinstance(source.rows, ShardedRows) for source in self.sources)
+        kind = _ReadAhead if in_storage else DataLoader[Batch]
+        return kind(
             PartImages(part, self.sources, len(self.settings.all_real)),
             batch_size=None,
             sampler=batches,

@@ -7,23 +7,33 @@ first and last images of a folder that a run needs are decoded.
 import hashlib
 import json
 import logging
+import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from forensics.data.columns import Column
 from forensics.data.ingest.classes import refuse_both_classes
+from forensics.data.shards import Shards, is_uri, open_shards, write_shards
 from forensics.data.sources import (
+    MANIFEST,
     MANIFEST_FIELDS,
+    ROWS,
     CorruptCache,
     Needed,
     Preparation,
     Source,
     by_reason,
     is_small,
+    mapped,
     write_rows,
 )
 from forensics.errors import UserError
@@ -41,7 +51,7 @@ _LISTED_AT_ONCE = 4096
 def open_sources(
     folders: Mapping[str, Path],
     preparation: Preparation,
-    cache_dir: Path,
+    cache_dir: Path | str,
     needed: Mapping[str, Needed] | None = None,
     below: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Source]:
@@ -100,7 +110,7 @@ def open_source(
     name: str,
     folder: Path,
     preparation: Preparation,
-    cache_dir: Path,
+    cache_dir: Path | str,
     needed: Needed | None = None,
     below: Sequence[str] = (),
 ) -> Source:
@@ -112,7 +122,8 @@ def open_source(
         name: the source's name, for messages and scores.
         folder: folder of its images.
         preparation: settings of the conversion into rows.
-        cache_dir: folder of prepared images; created if missing.
+        cache_dir: folder of prepared images, created if missing; or a URI of object storage. Rows
+            that are there already need no ``folder``.
         needed: images that the source has at least, if the folder has so many; all if None.
         below: folders below ``folder`` that have the source's images; all if empty.
 
@@ -120,6 +131,28 @@ def open_source(
         UserError: if the folder is missing, has no image or those of both classes, if more files
             than allowed are rejected, or if the cache cannot be written.
     """
+    size, filter_, min_side, _, match, view, *_ = preparation
+    qualities = preparation.qualities.get(name, ())
+    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
+    if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
+        policy = f"{policy}|{view}"
+    if qualities:
+        policy = f"{policy}|{_hash(bytes(qualities))}"
+    if is_uri(cache_dir):
+        key = _hash("|".join([policy, *below]).encode())[:12]
+        uri = f"{str(cache_dir).rstrip('/')}/{name}-{key}.lance"
+        source = _in_shards(name, folder, preparation, uri, needed, below)
+    else:
+        source = _in_cache(name, folder, preparation, policy, Path(cache_dir), needed, below)
+    _report(source, preparation, as_text(str(folder)))
+    source.qualities = qualities
+    return source
+
+
+def _files(
+    name: str, folder: Path, below: Sequence[str]
+) -> tuple[list[ImageFile], dict[str, str] | None]:
+    """As `_listed`, of a source with at least one image, all of one class."""
     place = as_text(str(folder))
     remedy = (
         f"put images there, or correct dataset.root (train.py also takes "
@@ -150,13 +183,21 @@ def open_source(
             f"{name} {place} --only {class_})"
         ),
     )
-    size, filter_, min_side, _, match, view, *_ = preparation
-    qualities = preparation.qualities.get(name, ())
-    policy = f"{POLICY_VERSION}|{size}|{filter_}|{min_side}|{match}"
-    if view is View.crop:  # otherwise as before there were views, so that older caches stay valid
-        policy = f"{policy}|{view}"
-    if qualities:
-        policy = f"{policy}|{_hash(bytes(qualities))}"
+    return files, made_from
+
+
+def _in_cache(
+    name: str,
+    folder: Path,
+    preparation: Preparation,
+    policy: str,
+    cache_dir: Path,
+    needed: Needed | None,
+    below: Sequence[str],
+) -> Source:
+    """Open rows in a local folder, building them first if necessary."""
+    files, made_from = _files(name, folder, below)
+    size = preparation.image_size
     whose = "|".join([str(folder.resolve()), policy, *below])
     home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
     content = _hash_of_listing(policy, files)[:24]
@@ -172,21 +213,96 @@ def open_source(
                     needed = _within(Needed(*map(max, zip(*cached, strict=True))), len(files))
                     cache = home / f"{content}-{needed.first}-{needed.last}"
                     with staged(cache) as unfinished:
-                        label = f"prepare {name}"
+                        label, qualities = f"prepare {name}", preparation.qualities.get(name, ())
                         write_rows(folder, files, preparation, qualities, needed, unfinished, label)
                     for outdated in home.iterdir():
                         if outdated.is_dir() and outdated != cache:
                             shutil.rmtree(outdated)
-                    source = Source(name, cache, size, len(files), made_from)
+                    source = mapped(name, cache, size, len(files), made_from)
     except OSError as error:
         raise UserError(
             f"Cannot store the prepared images of {name} in {as_text(str(home))} "
             f"({error.strerror or error}): free disk space or name another folder with "
             "cache_dir=FOLDER."
         ) from error
-    _report(source, preparation, place)
-    source.qualities = qualities
     return source
+
+
+def _in_shards(
+    name: str,
+    folder: Path,
+    preparation: Preparation,
+    uri: str,
+    needed: Needed | None,
+    below: Sequence[str],
+) -> Source:
+    """Open rows in object storage, writing them first if there are not enough.
+
+    Raises:
+        UserError: if the folder's files are others than those of the rows, or if it is missing and
+            there are not enough rows.
+    """
+    # Of this user: the lock of another one could not be opened.
+    lock = f"forensics-{getattr(os, 'getuid', int)()}-{_hash(uri.encode())}.lock"
+    with _locked(Path(tempfile.gettempdir(), lock), name):
+        shards = open_shards(uri, name, preparation.image_size)
+        if folder.exists():
+            shards = _completed(shards, name, folder, preparation, uri, needed, below)
+        elif shards is None or not _covers(shards, needed):
+            has = f"only the first {shards.first} and last {shards.last}" if shards else "no"
+            raise UserError(
+                f"{uri} has {has} prepared images of {name}, and there is no folder "
+                f"{as_text(str(folder))} with more: correct cache_dir, the folder, or the settings "
+                "that decide how images are prepared.",
+                key="cache_dir",
+            )
+    manifest, made_from = shards.manifest, None
+    if manifest["original"].null_count < len(manifest):
+        both = (cast(list[str], manifest[key].to_pylist()) for key in ("path", "original"))
+        made_from = dict(zip(*both, strict=True))
+    return Source(name, uri, manifest, shards.files, made_from, shards.rows)
+
+
+def _completed(
+    shards: Shards | None,
+    name: str,
+    folder: Path,
+    preparation: Preparation,
+    uri: str,
+    needed: Needed | None,
+    below: Sequence[str],
+) -> Shards:
+    """The same shards if they are of the folder's files and enough, new ones if too few or none."""
+    files, made_from = _files(name, folder, below)
+    # Without times, because another machine may have a copy of the images.
+    listing = _hash_of_listing("", [file._replace(mtime_ns=0) for file in files])
+    needed = needed or Needed(len(files), 0)
+    if shards is not None:
+        if shards.listing != listing:
+            raise UserError(
+                f"{uri} has prepared images of other files than {as_text(str(folder))} has: "
+                "restore the files, remove that data set, or name another cache_dir.",
+                key="cache_dir",
+            )
+        if _covers(shards, needed):
+            return shards
+        needed = Needed(max(needed.first, shards.first), max(needed.last, shards.last))
+    needed = _within(needed, len(files))
+    with tempfile.TemporaryDirectory(prefix="forensics-") as built:
+        label, qualities = f"prepare {name}", preparation.qualities.get(name, ())
+        write_rows(folder, files, preparation, qualities, needed, Path(built), label)
+        manifest = pq.read_table(Path(built, MANIFEST))
+        paths = Column[str](manifest["path"])
+        originals = [(made_from or {}).get(path) for path in paths]
+        manifest = manifest.append_column("original", pa.array(originals, pa.string()))
+        about = {"listing": listing, "files": len(files), **needed._asdict()}
+        size, rows = preparation.image_size, Path(built, ROWS)
+        return write_shards(uri, name, manifest, rows, size, about, replace=shards is not None)
+
+
+def _covers(shards: Shards, needed: Needed | None) -> bool:
+    first, last = _within(needed or Needed(shards.files, 0), shards.files)
+    return shards.first >= first and shards.last >= last
 
 
 def _report(source: Source, preparation: Preparation, place: str) -> None:
@@ -245,7 +361,7 @@ def _open(
         if first < needed.first or last < needed.last:
             continue
         try:
-            return Source(name, cache, image_size, files, made_from)
+            return mapped(name, cache, image_size, files, made_from)
         except CorruptCache as error:
             log.warning("%s: the prepared images in %s are corrupt (%s)", name, cache, error)
     return None

@@ -3,7 +3,7 @@
 The rows of a source are one file, ``(count, size, size, 3)`` uint8, that is mapped into memory,
 beside a manifest of its files in parquet. Every row is compared with its digest when a source is
 opened, at about 0.1 ms a row of 128x128 pixels and core. `forensics.data.opening` finds or makes
-the rows of a folder.
+the rows of a folder; those in object storage are of `forensics.data.shards`.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from PIL import Image
 from forensics.compute import in_order
 from forensics.data.codec import quality_of
 from forensics.data.columns import Column
+from forensics.data.shards import DIGEST_BYTES, Rows, digest_of
 from forensics.errors import UserError
 from forensics.files import sha256_of
 from forensics.images.containers import RejectedImage
@@ -36,10 +37,9 @@ from forensics.images.geometry import Match, ResizeFilter, View, matched, recomp
 from forensics.images.listing import ImageFile, as_text
 from forensics.progress import Progress
 
-_DIGEST_BYTES = 16
 _NOTHING = mmap.mmap(-1, 1)
 """In the place of the rows of a source without any: an empty file cannot be mapped."""
-_ROWS, _MANIFEST = "rows.bin", "manifest.parquet"
+ROWS, MANIFEST = "rows.bin", "manifest.parquet"
 _CHECKED_AT_ONCE = 64
 _SHOWN_REASONS = 3
 _SIZE = re.compile(r"^\d+x\d+ pixels,? (?=each|are)")
@@ -100,6 +100,7 @@ class Source:
             it is unknown for the entire source.
         qualities: JPEG qualities that its files were saved with first; empty for none.
         manifest: table of its files.
+        rows: ``(n, image_size, image_size, 3)`` uint8.
         rejected: relative path and reason of each rejected file.
         flagged: relative path and irregularity of each accepted file that has one.
     """
@@ -107,50 +108,35 @@ class Source:
     def __init__(
         self,
         name: str,
-        cache: Path,
-        image_size: int,
+        place: Path | str,
+        manifest: pa.Table,
         files: int,
-        made_from: Mapping[str, str] | None = None,
+        made_from: Mapping[str, str] | None,
+        rows: Rows,
+        memory: mmap.mmap = _NOTHING,
     ) -> None:
-        """Map rows that `write_rows` has written.
+        """Take rows that are open.
 
         Args:
             name: the source's name.
-            cache: folder of its rows.
-            image_size: height and width of the rows.
+            place: where its manifest is.
+            manifest: the manifest, of `MANIFEST_FIELDS`.
             files: number of image files in its folder.
             made_from: sha256 of the file that an image was made from, by the image's relative path.
-
-        Raises:
-            CorruptCache: if the cache is corrupt.
+            rows: a row for each accepted file.
+            memory: what rows are mapped to.
         """
-        self.name, self.files = name, files
+        self.name, self.manifest, self.files = name, place, files
+        self.rows, self._map = rows, memory
         self.qualities: Sequence[int] = ()
-        try:
-            with (cache / _MANIFEST).open("rb") as file:  # paths may be no UTF-8
-                manifest = pq.read_table(file)
-            accepted = manifest.filter(pc.is_valid(manifest["digest"]))
-            self.manifest = cache / _MANIFEST
-            self.paths = Column[str](accepted["path"])
-            self.digests = Column[bytes](accepted["digest"])
-            self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
-            self.sha256 = Column[str](accepted["sha256"])
-            self.rejected = _pairs(manifest, "rejected")
-            self.flagged = _pairs(manifest, "flag")
-            with (cache / _ROWS).open("rb") as file:
-                access = mmap.ACCESS_READ
-                self._map = mmap.mmap(file.fileno(), 0, access=access) if self.paths else _NOTHING
-            shape = (len(self.paths), image_size, image_size, 3)
-            stored = np.frombuffer(self._map, np.uint8) if self.paths else np.empty(0, np.uint8)
-            self.rows: NDArray[np.uint8] = stored.reshape(shape)
-            self.originals = made_from and [made_from.get(path) for path in self.paths]
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise CorruptCache(str(error)) from error
-        starts = range(0, len(self), _CHECKED_AT_ONCE)
-        for damaged in in_order(self._first_damaged, starts, _AT_ONCE):
-            if damaged is not None:
-                raise CorruptCache(f"row {damaged} does not match its digest")
-        self.forget_pages()
+        accepted = manifest.filter(pc.is_valid(manifest["digest"]))
+        self.paths = Column[str](accepted["path"])
+        self.digests = Column[bytes](accepted["digest"])
+        self.hashes: NDArray[np.uint64] = accepted["hash"].to_numpy()
+        self.sha256 = Column[str](accepted["sha256"])
+        self.originals = made_from and [made_from.get(path) for path in self.paths]
+        self.rejected = _pairs(manifest, "rejected")
+        self.flagged = _pairs(manifest, "flag")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -159,11 +145,13 @@ class Source:
         """Number of rejected files by reason, without their sizes in pixels."""
         return Counter(_SIZE.sub("", reason) for _, reason in self.rejected)
 
-    def _first_damaged(self, start: int) -> int | None:
-        """The first of the rows from ``start`` on that does not match its digest."""
+    def first_damaged(self, start: int) -> int | None:
+        """The first of `_CHECKED_AT_ONCE` rows that does not match its digest."""
         expected = self.digests.values.slice(start, _CHECKED_AT_ONCE).to_pylist()
         found = zip(expected, self.rows[start : start + _CHECKED_AT_ONCE], strict=True)
-        return next((start + n for n, (one, row) in enumerate(found) if _digest(row) != one), None)
+        return next(
+            (start + n for n, (one, row) in enumerate(found) if digest_of(row) != one), None
+        )
 
     def forget_pages(self) -> None:
         """Release the mapped pages, so that resident memory does not grow with the rows read.
@@ -176,6 +164,41 @@ class Source:
 
 class CorruptCache(Exception):
     """The cache's content differs from what was written."""
+
+
+def mapped(
+    name: str, cache: Path, image_size: int, files: int, made_from: Mapping[str, str] | None
+) -> Source:
+    """Open the rows that `write_rows` has written, mapped into memory.
+
+    Args:
+        name: the source's name.
+        cache: folder of its rows.
+        image_size: height and width of the rows.
+        files: number of image files in its folder.
+        made_from: sha256 of the file that an image was made from, by the image's relative path.
+
+    Raises:
+        CorruptCache: if the cache is corrupt.
+    """
+    try:
+        with (cache / MANIFEST).open("rb") as file:  # paths may be no UTF-8
+            manifest = pq.read_table(file)
+        count = len(manifest) - manifest["digest"].null_count
+        with (cache / ROWS).open("rb") as file:
+            access = mmap.ACCESS_READ
+            memory = mmap.mmap(file.fileno(), 0, access=access) if count else _NOTHING
+        stored = np.frombuffer(memory, np.uint8) if count else np.empty(0, np.uint8)
+        rows: NDArray[np.uint8] = stored.reshape(count, image_size, image_size, 3)
+        source = Source(name, cache / MANIFEST, manifest, files, made_from, rows, memory)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise CorruptCache(str(error)) from error
+    starts = range(0, len(source), _CHECKED_AT_ONCE)
+    for damaged in in_order(source.first_damaged, starts, _AT_ONCE):
+        if damaged is not None:
+            raise CorruptCache(f"row {damaged} does not match its digest")
+    source.forget_pages()
+    return source
 
 
 def write_rows(
@@ -222,7 +245,7 @@ def write_rows(
 
     manifest: list[dict[str, Any]] = []
     total = min(needed.first + needed.last, len(files))
-    with (unfinished / _ROWS).open("wb") as out, Progress(label, total) as progress:
+    with (unfinished / ROWS).open("wb") as out, Progress(label, total) as progress:
 
         def add(files: Iterator[ImageFile], count: int) -> int:
             """Write the next usable files; returns how many there were, ``count`` at most."""
@@ -235,7 +258,7 @@ def write_rows(
                         entry["rejected"] = note
                     else:
                         out.write(row.tobytes())
-                        entry["digest"] = _digest(row)
+                        entry["digest"] = digest_of(row)
                         entry["sha256"] = sha256_of(folder / file.path)
                         entry["hash"] = perceptual_hashes(row[None])[0]
                         entry["flag"] = note or None
@@ -258,8 +281,8 @@ def write_rows(
             f"({by_reason(rejected)}), the first is {rejected[0][0]!r} ({rejected[0][1]}): put "
             "other images there."
         )
-    _reverse_last(unfinished / _ROWS, first + last, last)
-    with (unfinished / _MANIFEST).open("wb") as out:
+    _reverse_last(unfinished / ROWS, first + last, last)
+    with (unfinished / MANIFEST).open("wb") as out:
         pq.write_table(pa.Table.from_pylist(manifest, pa.schema(MANIFEST_FIELDS)), out)
         _to_disk(out)
 
@@ -279,7 +302,7 @@ def _reverse_last(path: Path, count: int, last: int) -> None:
 
 def rows_hash(source: Source, *rows: NDArray[np.int64]) -> str:
     """A hash of the pixels of lists of rows: equal for the same images in the same order."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for of_part in rows:
         digest.update(len(of_part).to_bytes(8))
         digest.update(b"".join(source.digests.take(of_part)))
@@ -296,7 +319,7 @@ MANIFEST_FIELDS: list["pa.Field[Any]"] = [
     pa.field("path", pa.string()),
     pa.field("bytes", pa.int64()),
     pa.field("mtime_ns", pa.int64()),
-    pa.field("digest", pa.binary(_DIGEST_BYTES)),
+    pa.field("digest", pa.binary(DIGEST_BYTES)),
     pa.field("sha256", pa.string()),
     pa.field("hash", pa.uint64()),
     pa.field("rejected", pa.string()),
@@ -322,7 +345,3 @@ def by_reason(rejected: list[tuple[str, str]]) -> str:
     shown = [f"{count}: {reason}" for reason, count in reasons.most_common(_SHOWN_REASONS)]
     more = reasons.total() - sum(count for _, count in reasons.most_common(_SHOWN_REASONS))
     return "; ".join([*shown, *([f"{more} for other reasons"] if more else [])])
-
-
-def _digest(row: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(row.data, digest_size=_DIGEST_BYTES).digest()

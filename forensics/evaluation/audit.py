@@ -89,10 +89,17 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
         As `audit`, or None if the mode is ``off``.
 
     Raises:
-        UserError: if the mode is ``fail`` and there is a warning.
+        UserError: if the mode is ``fail`` and there is a warning, or if a source has no folder.
     """
     if mode is AuditMode.off:
         return None
+    for name in data.settings.names:
+        if not (folder := data.settings.folder(name)).is_dir():  # its prepared images are elsewhere
+            raise UserError(
+                f"The audit reads the files of {name}, and there is no folder {folder}: add "
+                "audit=off.",
+                key="audit",
+            )
 
     def rows(position: int, *parts: str) -> Rows:
         found = (getattr(data.split, part) for part in parts)
@@ -124,7 +131,7 @@ def audit_run(data: FaceData, mode: AuditMode, seed: int) -> dict[str, Any] | No
 
 
 def audit_folders(
-    root: Path, real: Sequence[str], generated: Sequence[str], cache_dir: Path
+    root: Path, real: Sequence[str], generated: Sequence[str], cache_dir: Path | str
 ) -> list[Audited]:
     """Open sources for an audit, with the roles of images in the paper's protocol.
 
@@ -132,7 +139,7 @@ def audit_folders(
         root: folder with one folder for each source.
         real: names of the sources of real images.
         generated: names of the sources of generated images.
-        cache_dir: folder of prepared images.
+        cache_dir: folder of prepared images, or a URI of object storage.
 
     Raises:
         UserError: if a source is named twice or its folder is missing or unusable.

@@ -21,7 +21,8 @@ class EvaluateSettings:
         plugin: a module with further detectors, see `forensics.detectors.plugins`.
         name: name of the folder below ``outputs``.
         seed: >= 0; decides bootstrap and noise.
-        cache_dir: folder of prepared images; may be shared by any number of runs.
+        cache_dir: folder of prepared images, or a URI of object storage; may be shared by any
+            number of runs.
     """
 
     detector: Any

@@ -148,7 +148,7 @@ def open_tested(settings: EvaluateSettings, input_: Input) -> tuple[list[Source]
     folders = {name: dataset.folder(name) for name in (*dataset.real, *dataset.generators)}
     wanted = dataset.test_count
     needed = None if wanted is None else dict.fromkeys(folders, Needed(0, wanted))
-    cache_dir = Path(settings.cache_dir)
+    cache_dir = settings.cache_dir
     sources = open_sources(folders, preparation, cache_dir, needed, dataset.below)
     counts = [len(source) if wanted is None else min(wanted, len(source)) for source in sources]
     if not any(counts):

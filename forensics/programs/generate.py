@@ -228,7 +228,7 @@ def sample(
         faces = open_faces(settings.real, settings.dataset, Path(settings.cache_dir))
         log.info("measure the images")
         samples = np.stack(list(sampling.read_samples(folder, min(settings.images, COMPARED))))
-        measured = quality(faces.rows, samples, settings.seed)
+        measured = quality(faces.rows[:], samples, settings.seed)
         content = {**card, **made_by, "images": settings.images, "quality": measured}
         content["debug"] = quick
         if made_from:

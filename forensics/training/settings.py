@@ -8,6 +8,7 @@ from forensics import checks
 from forensics.compute import Precision
 from forensics.data.faces import FacesSettings
 from forensics.data.settings import DatasetSettings
+from forensics.data.shards import is_uri
 from forensics.detectors import DetectorSettings
 from forensics.generators import GeneratorSettings
 from forensics.images.perturbations import chosen
@@ -88,7 +89,8 @@ class TrainSettings:
         perturb: perturbations under which validation and test are repeated, see
             `forensics.images.perturbations.chosen`.
         logger: a tracking service for the curves, besides TensorBoard's files and ``epochs.csv``.
-        cache_dir: folder of prepared images; may be shared by any number of runs.
+        cache_dir: folder of prepared images, or a URI of object storage; may be shared by any
+            number of runs.
         debug: ``quick`` trains for one epoch and takes at most two batches of images of each source
             for training and for the test, so that a run ends soon; all output says so.
         init: run folder or detector file whose weights the training starts with, or None.
@@ -195,6 +197,8 @@ class GenerateSettings:
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         checks.expand(self, "cache_dir", "resume", "sample")
+        local = "be a local folder for generators"
+        checks.require(not is_uri(self.cache_dir), "cache_dir", self.cache_dir, local)
         checks.at_least(
             self, seed=0, retry_seeds=0, images=0, max_epochs=1, steps_per_epoch=1, batch_size=2
         )

@@ -58,7 +58,7 @@ def assemble_detector(
         settings.operator,
         settings.batch_size,
         settings.seed,
-        Path(settings.cache_dir),
+        settings.cache_dir,
         settings.watch,
     )
     size, from_run = settings.dataset.image_size, settings.init is not None
