@@ -147,13 +147,14 @@ class TestParquet:
         pq.write_table(pa.table({"image": images, **columns}), path)
 
     def test_real_images_of_all(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        label = ["real", "fake", "fake", "real", "fake"]
-        models = [None, "a b/it's", "ai", None, "ai"]
+        label = ["real", "fake", "fake", "real", "fake", "fake"]
+        models = [None, "a b/it's", "ai", None, "ai", "../up"]
         self._write(tmp_path / "my set.parquet", 0, label=label, model=models)
         found = self._obeyed(tmp_path / "my set.parquet", testing=True, caplog=caplog)
         assert found["to"] == tmp_path / "my set_folders"
-        assert found["pairs"] == {"a_b_it_s": ["real"], "generator_ai": ["real"]}
-        assert self._images(found) == {"real": {0, 3}, "a_b_it_s": {1}, "generator_ai": {2, 4}}
+        shown = {"a_b_it_s": {1}, "generator_ai": {2, 4}, "_._up": {5}}
+        assert found["pairs"] == {name: ["real"] for name in shown}
+        assert self._images(found) == {"real": {0, 3}} | shown
 
     @pytest.mark.parametrize("models", [False, True])
     @pytest.mark.parametrize("testing", [False, True])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_images
 
-from forensics.data.ingest.classes import is_real, part_of
+from forensics.data.ingest.classes import categories, is_real, part_of
 from forensics.data.ingest.layouts import Images, Layout, find_layout
 from forensics.errors import UserError
 
@@ -55,6 +55,21 @@ def test_classes_are_told_by_name(name: str, real: bool | None) -> None:
 )
 def test_parts_are_told_by_name(name: str, part: str | None) -> None:
     assert part_of(name) == part
+
+
+@pytest.mark.parametrize(
+    ("folders", "found"),
+    [
+        (["a/bus/x", "a/car/x", "a/train/x", "b"], {"a/train"}),
+        (["bus", "car", "train"], {"train"}),
+        (["bus", "car", "train", "test"], set()),
+        (["dalle2", "real", "train"], set()),  # beside classes and generators
+        (["bus/x", "car/x", "train/y"], set()),
+        (["bus", "train"], set()),
+    ],
+)
+def test_categories_that_are_named_like_a_part(folders: list[str], found: set[str]) -> None:
+    assert categories(folders) == found
 
 
 class TestFolders:
@@ -290,6 +305,8 @@ class TestParquet:
             ("train", ("label=real", "split=train")),
             ("validation", ("label=real", "split=val")),
         ]
+        (tmp_path / "files" / "test-00000-of-00001.parquet").unlink()
+        assert [one.part for one in find_layout(tmp_path / "files").compared] == [None]
         with pytest.raises(UserError, match="no real images for set"):
             self._of(tmp_path, label=["real", "fake", "fake"], split=["train", "train", "test"])
 
@@ -300,6 +317,7 @@ class TestParquet:
             {"label": ["real", "fake", "fake"], "target": ["fake", "real", "fake"]},
             {"label": ["real", "fake", None]},
             {"id": [0, 1, 2]},
+            {"split": ["train", "test", "test"]},
         ],
     )
     def test_what_does_not_say_its_classes_is_refused(
@@ -307,4 +325,5 @@ class TestParquet:
     ) -> None:
         with pytest.raises(UserError, match=r"label|column") as raised:
             self._of(tmp_path, **columns)
+        assert "split=train or" not in str(raised.value)
         assert raised.value.key == str(tmp_path / "set.parquet")
