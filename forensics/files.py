@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from PIL import Image
 T = TypeVar("T")
 
 _UNFINISHED = ".unfinished"
+_FORMULA = re.compile(r"[\t\r\n']|[\s\ufeff]*[=+\-@＝＋－＠]")  # noqa: RUF001
 
 
 @contextmanager
@@ -121,10 +123,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def csv_cell(value: T) -> T | str:
     """A value for a csv file, as text that no spreadsheet runs as a formula.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab, a carriage return or an apostrophe
-    gets an apostrophe in front, so that the original is the text without its first apostrophe.
+    A text that begins with ``=``, ``+``, ``-``, ``@`` or the full-width form of one, after any
+    space, or with a tab, a line break or an apostrophe, gets an apostrophe in front, so that the
+    original is the text without its first apostrophe.
     """
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "'")):
+    if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value
 

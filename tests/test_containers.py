@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import time
 import tracemalloc
@@ -304,6 +305,35 @@ class TestJpeg:
         start = int(share * len(content))
         (tmp_path / "a.jpg").write_bytes(content[:start] + bytes(len(content) - start - 2) + END)
         assert _damage(tmp_path / "a.jpg")
+
+    @pytest.mark.parametrize("grey", [False, True])
+    def test_cut_between_scans_is_flagged_as_damaged(self, tmp_path: Path, grey: bool) -> None:
+        """A valid file, of which no decoder warns, with fewer coefficients or bits of them."""
+        file = io.BytesIO()
+        image = Image.fromarray(PIXELS)
+        (image.convert("L") if grey else image).save(file, "jpeg", progressive=True)
+        content = file.getvalue()
+        starts = [match.start() for match in re.finditer(b"\xff\xda", content)]
+        assert len(starts) == (6 if grey else 10)
+        for start in starts[1:]:
+            (tmp_path / "a.jpg").write_bytes(content[:start] + END)
+            assert decode(tmp_path / "a.jpg", 1).flag == f"{DAMAGED}scans are missing"
+        (tmp_path / "a.jpg").write_bytes(content)
+        assert decode(tmp_path / "a.jpg", 1).flag == ""
+
+    def test_a_component_without_a_scan_is_flagged_as_damaged(self, tmp_path: Path) -> None:
+        """In a scan of its own, the luminance of a sequential JPEG may be all that there is."""
+        image = Image.fromarray(PIXELS).convert("L")
+        file = io.BytesIO()
+        image.save(file, "jpeg")
+        content = bytearray(file.getvalue())
+        frame = content.index(b"\xff\xc0")
+        length, components = content[frame + 3], content[frame + 9]
+        assert (length, components) == (11, 1)
+        content[frame + 3], content[frame + 9] = 17, 3
+        content[frame + 13 : frame + 13] = bytes([2, 0x11, 0, 3, 0x11, 0])
+        (tmp_path / "a.jpg").write_bytes(content)
+        assert "scans are missing" in _damage(tmp_path / "a.jpg")
 
     def test_zeros_are_what_optimised_tables_say_of_flat_images(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jpg"

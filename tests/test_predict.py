@@ -143,6 +143,16 @@ class TestInputs:
         assert main(given) == 0
         assert [bool(row["verdict"]) for row in table("a.csv")] == [True] * 11
 
+    def test_a_name_longer_than_any_file_has_a_row(
+        self, images: list[Path], detector_file: Path
+    ) -> None:
+        long = "photos/" + "a" * 300
+        Path("list").write_text(f"{long}\n{'b/' * 3000}")
+        given = ["predict", str(detector_file), long, "photos/000.png", "--list", "list"]
+        assert main([*given, "-o", "a.csv"]) == 0
+        rows = table("a.csv")
+        assert [bool(row["error"]) for row in rows] == [True, False, True, True]
+
     @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
     def test_lists_in_any_usual_encoding(
@@ -743,9 +753,16 @@ class TestOutputs:
             command = ["predict", str(detector_file), "photos", "--list", "list.csv", option]
             assert main([*command, "-o", f"photos/../{output}"]) == 1
             assert "is an input" in capsys.readouterr().err
+        Path("link").symlink_to(Path(output).parent.resolve())
+        assert main([*command, "-o", f"link/{Path(output).name}"]) == 1
+        assert "is an input" in capsys.readouterr().err
         assert Path(output).read_bytes() == before
 
-    @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "'e"])
+    @pytest.mark.parametrize(
+        "name",
+        ["=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "'e", " =f", "\u3000\uff1dg",
+         "\uff0bh", "\uff0di", "\uff20j"],
+    )  # fmt: skip
     def test_no_cell_of_a_csv_is_a_formula(
         self, images: list[Path], detector_file: Path, name: str
     ) -> None:

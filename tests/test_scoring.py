@@ -228,6 +228,19 @@ class TestPredict:
                 assert one.verdict is None
                 assert before.logit == after.logit is not None
 
+    @pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "MPO"])
+    def test_an_opened_animation_is_refused_like_its_file(
+        self, predictor: Predictor, format_: str
+    ) -> None:
+        first, second = (Image.fromarray(one) for one in photos(2, 40))
+        file = io.BytesIO()
+        first.save(file, format_, save_all=True, append_images=[second])
+        with Image.open(file) as opened:
+            frame = opened.copy()
+            one, of_frame = predictor.predict([opened, frame])
+        assert of_frame.error == ""
+        assert ("animation" in one.error) == (format_ != "MPO")  # photographs with a preview
+
     @pytest.mark.parametrize("tag", [0x0100, 0x0103, 0x011A, 0x8769])
     def test_odd_exif_of_an_opened_image_does_not_matter(
         self, predictor: Predictor, tag: int

@@ -32,6 +32,7 @@ _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """In the order of a PNG; all but IDAT are there once at most."""
 _DHT, _EOI, _SOS = 0xC4, 0xD9, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ZEROS = bytes(16)
 # A marker within or after compressed data: not a stuffed zero, a restart or a fill byte.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -151,6 +152,7 @@ def _jpeg(content: bytes) -> Parts:
     exif, segments, scans, at, frame = b"", 0, 0, 2, Frame(0, 0, 0)
     first_symbols: dict[int, int] = {}
     never_zero = zeroed = False
+    coefficients = _Coefficients()
     while (marker := _MARKER.search(content, at)) is not None:
         start = marker.start()
         zeroed |= never_zero and content.find(_ZEROS, at, start) >= 0
@@ -173,10 +175,13 @@ def _jpeg(content: bytes) -> Parts:
         elif code == _SOS:
             scans += 1
             never_zero = _is_never_zero(content[start + 4 : end], first_symbols)
+            coefficients.read(content[start + 4 : end])
         elif code in _FRAMES:
             height, width = content[start + 5 : start + 7], content[start + 7 : start + 9]
             components = int.from_bytes(content[start + 9 : start + 10])
             frame = Frame(int.from_bytes(width), int.from_bytes(height), components)
+            identifiers = content[start + 10 : start + 10 + 3 * components : 3]
+            coefficients = _Coefficients(identifiers, progressive=code in _PROGRESSIVE)
         at, segments = end, segments + 1
         area = frame.width * frame.height
         if scans * area > MAX_SCANNED_PIXELS:
@@ -191,10 +196,41 @@ def _jpeg(content: bytes) -> Parts:
     orientation = read_orientation(exif)
     flag = _flag(
         f"{DAMAGED}zeros in the compressed data" * zeroed,
+        f"{DAMAGED}scans are missing" * coefficients.missing(),
         "no end mark" * (marker is None),
         "unreadable Exif" * (not orientation.readable),
     )
     return Parts("JPEG", b"".join([*kept, b"\xff\xd9"]), orientation, flag, False, frame)
+
+
+class _Coefficients:
+    """What the scans of a JPEG have given of its coefficients.
+
+    A progressive image cut between two scans is a valid file, of which libjpeg does not warn.
+
+    Args:
+        identifiers: those of the frame's components.
+        progressive: whether scans have parts of the coefficients' range and bits.
+    """
+
+    def __init__(self, identifiers: bytes = b"", *, progressive: bool = False) -> None:
+        self._progressive = progressive
+        # The lowest bit that was given of each coefficient of a block, None before any.
+        self._lowest: dict[int, list[int | None]] = {of: [None] * 64 for of in identifiers}
+
+    def read(self, scan: bytes) -> None:
+        """Take note of a scan, given its header."""
+        count = scan[0] if scan else 0
+        if len(scan) < 4 + 2 * count:
+            return
+        first, last, bits = scan[1 + 2 * count : 4 + 2 * count] if self._progressive else (0, 63, 0)
+        for of in scan[1 : 1 + 2 * count : 2]:
+            if of in self._lowest:
+                self._lowest[of][first : last + 1] = [bits & 0x0F] * (min(last, 63) + 1 - first)
+
+    def missing(self) -> bool:
+        """Whether some bits of some coefficients were not given."""
+        return any(any(bit != 0 for bit in lowest) for lowest in self._lowest.values())
 
 
 def _first_symbols(tables: bytes) -> dict[int, int]:

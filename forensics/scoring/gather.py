@@ -1,6 +1,7 @@
 """The files to score: named, found in folders, listed in files or on standard input."""
 
 import codecs
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -46,10 +47,10 @@ def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
     """
     gathered = Gathered([], {}, Counter())
     for name in inputs:
-        folder = Path(name)
         if name == "-":
             gathered.paths.extend(_names(sys.stdin.buffer.read()))
-        elif folder.is_dir():
+        elif os.path.isdir(name):  # False for a name that is too long, which gets a row
+            folder = Path(name)
             for path, reason, _ in sorted(walk(folder)):
                 if reason in (HIDDEN, LEFTOVER):
                     gathered.passed_over[reason] += 1

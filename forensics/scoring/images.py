@@ -48,6 +48,9 @@ def read_image(given: ImageLike) -> Decoded:
                 raise RejectedImage(
                     f"grey levels of mode {given.mode} have no known range: convert them to 8 bits"
                 )
+            # Pillow takes the further views and previews of a photograph for frames, too.
+            if getattr(given, "is_animated", False) and given.format != "MPO":
+                raise RejectedImage("an animation, not a single image: give a copy of one frame")
             given.load()
             exif = given.info.get("exif")
             value = read_orientation(exif).value if isinstance(exif, bytes) else 1

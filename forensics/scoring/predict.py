@@ -191,8 +191,9 @@ def check_output(option: str, path: Path, inputs: Sequence[str], *, replace: boo
         raise UserError(f"{said} is a folder: name a file with {option}.", key=option)
     if not path.exists():
         return
-    absolute = os.path.abspath(path)
-    if any(os.path.abspath(given) == absolute for given in inputs):
+    # Compared as files, because links lead to one by many paths.
+    same = os.stat(path)
+    if any(_is(given, same) for given in inputs):
         raise UserError(f"{said} is an input: give {option} another name.", key=option)
     if not replace:
         raise UserError(
@@ -200,6 +201,14 @@ def check_output(option: str, path: Path, inputs: Sequence[str], *, replace: boo
             f"interrupted run, or give {option} another name.",
             key=option,
         )
+
+
+def _is(path: str, file: os.stat_result) -> bool:
+    """Whether a path leads to a file."""
+    try:
+        return os.path.samestat(os.stat(path), file)
+    except (OSError, ValueError):  # no such file, no possible name of one
+        return False
 
 
 def predictions(
