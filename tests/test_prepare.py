@@ -580,6 +580,16 @@ class TestInterrupted:
         assert _left(tmp_path) == ["faces"]
         assert not (tmp_path / "root" / "faces" / "000009.part").exists()
 
+    def test_a_manifest_left_half_written_is_removed(
+        self, tmp_path: Path, interrupt: Callable[..., None]
+    ) -> None:
+        given = _folder(tmp_path / "input", MANY)
+        interrupt(given)
+        left = tmp_path / "root" / ".faces.unfinished" / "images"
+        (left / ".manifest.parquet.123.unfinished").write_bytes(b"half")
+        prepare("faces", given, tmp_path / "root", min_side=SIDE)
+        assert not list((tmp_path / "root" / "faces").glob(".*"))
+
     def test_it_says_how_to_go_on(
         self,
         tmp_path: Path,

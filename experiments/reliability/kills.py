@@ -43,22 +43,26 @@ def kill_and_continue(name: str, whole: Path, folder: Path, seconds: float, draw
         elif code == 0:
             counts["too_late"] += 1
             break
+    failure = ""
     if code != 0:
         try:
             done(command, folder)
         except RuntimeError as error:
-            if "complete after its" not in str(error):  # killed after its last file
-                counts["failed"] += 1
-                print(f"{name}: {error}", file=sys.stderr)
-                return
-    expected, got = subject.outcome(whole), subject.outcome(folder)
+            failure = str(error)  # also if it was killed after its last file
+    expected = subject.outcome(whole)
+    try:
+        got = subject.outcome(folder)
+    except FileNotFoundError:
+        got = {}
     differing = [key for key in expected if expected[key] != got.get(key)]
-    counts["different" if differing else "equal"] += 1
+    if differing:
+        counts["failed" if failure else "different"] += 1
+        print(f"{name}: {differing} differ\n{failure}", file=sys.stderr)
+    else:
+        counts["equal"] += 1
     if leftovers := left_over(folder):
         counts["left_over"] += 1
         print(f"{name}: left {leftovers}", file=sys.stderr)
-    if differing:
-        print(f"{name}: {differing} differ", file=sys.stderr)
 
 
 def measured(names: list[str], kills: int, seed: int, place: Path) -> dict[str, Counter[str]]:

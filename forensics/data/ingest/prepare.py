@@ -23,7 +23,7 @@ from forensics.data.ingest.hub import SCHEME, download
 from forensics.data.ingest.items import AT_ONCE, Item, damage_told
 from forensics.data.ingest.readers import open_input
 from forensics.errors import UserError
-from forensics.files import Record, atomic
+from forensics.files import Record, atomic, remove_unfinished
 from forensics.images.containers import RejectedImage
 from forensics.images.decode import POLICY_VERSION, decode
 from forensics.images.duplicates import perceptual_hashes
@@ -145,6 +145,7 @@ class Unfinished:
         if not rows:
             shutil.rmtree(self.images, ignore_errors=True)
         self.images.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(self.images)
         self.record.begin(of, rows)
         return rows
 
