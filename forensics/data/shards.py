@@ -8,7 +8,7 @@ asked for is read of them. A data set becomes visible when all of its files are 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from forensics.data.columns import Column
 from forensics.errors import UserError
 from forensics.progress import Progress
 
@@ -88,7 +89,11 @@ def open_shards(uri: str, name: str, image_size: int) -> Shards | None:
     except (OSError, ValueError) as error:
         if _ABSENT in str(error):
             return None
-        raise _unreadable(uri, name, error) from error
+        raise UserError(
+            f"{uri} cannot be opened for the prepared images of {name} ({_brief(error)}): correct "
+            "cache_dir, or what the storage needs in the environment.",
+            key="cache_dir",
+        ) from error
 
 
 def _opened(dataset: Any, uri: str, name: str, image_size: int) -> Shards:  # noqa: ANN401
@@ -96,8 +101,8 @@ def _opened(dataset: Any, uri: str, name: str, image_size: int) -> Shards:  # no
     try:
         manifest = dataset.to_table(columns=columns)
         about = json.loads(dataset.schema.metadata[_ABOUT])
-        numbers = np.flatnonzero(manifest["digest"].is_valid())
-        return Shards(manifest, ShardedRows(dataset, uri, name, numbers, image_size), **about)
+        rows = ShardedRows(dataset, uri, name, Column[bytes](manifest["digest"]), image_size)
+        return Shards(manifest, rows, **about)
     except (OSError, ValueError, KeyError, TypeError) as error:
         shard = _first_unreadable(dataset, lambda of, *_: of.to_table(columns=columns))
         raise _unreadable(f"{uri}{shard}", name, error) from error
@@ -110,7 +115,7 @@ class ShardedRows:
         dataset: the data set of Lance.
         uri: its place.
         name: the source's name.
-        numbers: the number of each row in the data set.
+        digests: that of each row of the data set; null for rejected files.
         image_size: height and width of the rows.
     """
 
@@ -119,11 +124,12 @@ class ShardedRows:
         dataset: Any,  # noqa: ANN401
         uri: str,
         name: str,
-        numbers: NDArray[np.int64],
+        digests: Column[bytes],
         image_size: int,
     ) -> None:
-        self._dataset, self._uri, self._name, self._numbers = dataset, uri, name, numbers
-        self.shape = (len(numbers), image_size, image_size, 3)
+        self._dataset, self._uri, self._name, self._digests = dataset, uri, name, digests
+        self._numbers = np.flatnonzero(digests.values.is_valid())
+        self.shape = (len(self._numbers), image_size, image_size, 3)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -136,34 +142,38 @@ class ShardedRows:
         """
         wanted = self._numbers[rows]
         numbers = np.atleast_1d(wanted)
+
+        def read(shard: Any, first: int, end: int) -> NDArray[np.uint8]:  # noqa: ANN401
+            within = numbers[(numbers >= first) & (numbers < end)]
+            return _taken(shard, within - first, self._digests.take(within))
+
         try:
-            found = _taken(self._dataset, numbers)
+            found = read(self._dataset, 0, len(self._digests))
         except (OSError, ValueError) as error:
-            shard = _first_unreadable(
-                self._dataset,
-                lambda of, first, end: _taken(
-                    of, numbers[(numbers >= first) & (numbers < end)] - first
-                ),
-            )
+            shard = _first_unreadable(self._dataset, read)
             raise _unreadable(f"{self._uri}{shard}", self._name, error) from error
         return found.reshape(*wanted.shape, *self.shape[1:])
 
 
-def _taken(dataset: Any, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:  # noqa: ANN401
+def _taken(
+    dataset: Any,  # noqa: ANN401
+    numbers: NDArray[np.int64],
+    digests: Sequence[bytes],
+) -> NDArray[np.uint8]:
     """Rows of a data set or of a shard: ``(k, bytes)``.
 
     Raises:
         OSError, ValueError: if one cannot be read, or does not match its digest.
     """
-    table = dataset.take(numbers.tolist(), columns=[_PIXELS, "digest"])
-    width = dataset.schema.field(_PIXELS).type.byte_width
+    column = dataset.take(numbers.tolist(), columns=[_PIXELS])[_PIXELS]
+    width = column.type.byte_width
     found = np.empty((len(numbers), width), np.uint8)
     at = 0
-    for chunk in table[_PIXELS].chunks:
+    for chunk in column.chunks:
         flat = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
         found[at : at + len(chunk)] = flat.reshape(len(chunk), width)
         at += len(chunk)
-    for row, digest in zip(found, table["digest"].to_pylist(), strict=True):
+    for row, digest in zip(found, digests, strict=True):
         if digest_of(row) != digest:
             raise ValueError("a row does not match its digest")
     return found
