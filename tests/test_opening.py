@@ -98,6 +98,9 @@ class TestFolders:
             ("val/nature", "val/ai"),
             ("car/0_real", "horse/1_fake"),
             ("real_train", "fake_test"),
+            ("celeb-real", "celeb-synthesis"),
+            ("RealArt", "AiArtData"),
+            ("test/original", "test/Deepfakes"),
         ],
     )
     def test_folders_of_both_classes_are_refused_by_their_names(

@@ -311,6 +311,9 @@ class TestClasses:
             ({"generator": ["nature", "ADM", "ADM"], "label": [5, 5, 5]}, "ADM"),
             ({"label_a": [0, 1, 1], "label_b": [0, 1, 1]}, "label_b=1"),
             ({"label": [0, 1, 1], "names": ["Real", "AI"]}, "label=AI"),
+            ({"label": [-1, 1, 1]}, "1"),
+            ({"class": [1, 2, 2]}, "class=2"),
+            ({"kind": ["authentic", "1_fake", "1_fake"]}, "kind=1_fake"),
         ],
     )
     def test_labels_of_parquet(
@@ -343,10 +346,15 @@ class TestClasses:
             {"prompt": ["real", "fake", "a nature photograph"]},
         ],
     )
-    def test_other_columns_of_parquet(self, tmp_path: Path, columns: dict[str, list[Any]]) -> None:
+    def test_other_columns_of_parquet(
+        self, tmp_path: Path, columns: dict[str, list[Any]], caplog: pytest.LogCaptureFixture
+    ) -> None:
         images = [encoded(n, "png") for n in range(3)]
         pq.write_table(pa.table({"image": images, **columns}), tmp_path / "a.parquet")
-        assert _prepared(tmp_path / "a.parquet", tmp_path).accepted == 3
+        with caplog.at_level("INFO"):
+            assert _prepared(tmp_path / "a.parquet", tmp_path).accepted == 3
+        several = len(set(columns.get("label", []))) > 1
+        assert any("every label" in message for message in caplog.messages) == several
 
     def test_both_numbers_are_one_class_if_the_user_says_so(self, tmp_path: Path) -> None:
         images = [encoded(n, "png") for n in range(2)]

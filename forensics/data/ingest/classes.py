@@ -13,7 +13,12 @@ from forensics.errors import UserError
 from forensics.images.listing import as_text
 
 _REAL = re.compile("reals?|natur(e|al)|originals?|authentic|genuine|pristine|human")
-_GENERATED = re.compile("fakes?|ai|generated|synthe(tic|si[sz]ed)|manipulated|tampered|forged")
+_GENERATED = re.compile(
+    "fakes?|ai(gc)?|generated|synthe(tic|sis|si[sz]ed)|manipulated|tampered|forged"
+)
+_LIKELY_GENERATED = re.compile("deepfakes?")
+"""Words that are also names of generators."""
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NEUTRAL = re.compile("(image|img|face|photo|picture|video|frame|sequence|sample)s?|data|class")
 _PARTS = {
     "train": "train",
@@ -96,7 +101,15 @@ def _class_of(word: str) -> bool | None:
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name.casefold())
+    return re.findall(r"[^\W\d_]+", _CAPITAL.sub(" ", name).casefold())
+
+
+def _leaning(name: str) -> bool | None:
+    """As `is_real`, but a name may have other words: ``celeb-real``, ``AiArtData``."""
+    words = _words(name)
+    classes = {False if _LIKELY_GENERATED.fullmatch(word) else _class_of(word) for word in words}
+    classes -= {None}
+    return classes.pop() if len(classes) == 1 else None
 
 
 def refuse_both_classes(
@@ -110,18 +123,29 @@ def refuse_both_classes(
         remedy: how to choose a folder, given its path and its name.
 
     Raises:
-        UserError: if some folder on the paths means real and another one generated images.
+        UserError: if some folder on the paths means real and another one generated images, or two
+            folders side by side do so among other words.
     """
     found: dict[bool, list[str]] = {True: [], False: []}
+    beside: dict[str, dict[bool, str]] = defaultdict(dict)
     for folder in sorted(folders):
         names = folder.split("/")
         for depth, name in enumerate(names, 1):
+            path = "/".join(names[:depth])
             class_ = is_real(name)
             if class_ is not None:
-                found[class_].append("/".join(names[:depth]))
-    if not all(found.values()):
-        return
-    real, generated = (as_text(found[of][0]) for of in (True, False))
+                found[class_].append(path)
+            leaning = _leaning(name)
+            if leaning is not None:
+                beside["/".join(names[: depth - 1])].setdefault(leaning, path)
+    if all(found.values()):
+        real, generated = found[True][0], found[False][0]
+    else:
+        pairs = [pair for pair in beside.values() if len(pair) > 1]
+        if not pairs:
+            return
+        real, generated = pairs[0][True], pairs[0][False]
+    real, generated = as_text(real), as_text(generated)
     options = " or ".join(remedy(path, path.rpartition("/")[2]) for path in (real, generated))
     raise UserError(
         f"{as_text(str(given))} has real images ({real}) and generated images ({generated}), but a "

@@ -1,6 +1,7 @@
 """Reading the images of parquet files, of one class by their columns."""
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -15,12 +16,16 @@ from forensics.data.ingest.items import Item, Items, bounded, damage_told, stats
 from forensics.errors import UserError
 from forensics.images.listing import as_text
 
+log = logging.getLogger(__name__)
+
 SPLIT = "split"
 """The column with the parts of a split, or the values that the names of files have in its place."""
 
 _ROWS_AT_ONCE = 16
 _OF_CLASSES = re.compile(r"label|class|target|fake|real|generated|synthetic|\bai\b", re.IGNORECASE)
 _OF_GENERATORS = re.compile("generator|model|source", re.IGNORECASE)
+_NUMBER = re.compile(r"-?[\d.]+")
+_CLASSES = 2
 _NAMED, _SHOWN = 4, 20
 
 Texts = list[str | None]
@@ -113,19 +118,24 @@ def image_column(shard: Path | str, schema: pa.Schema) -> str:
 
 
 def label_columns(shards: Sequence[Path]) -> dict[str, Texts]:
-    """Values, as text, of the columns whose names say that they tell classes, generators or parts.
+    """Values, as text, of the columns that tell classes, generators or parts.
 
-    Without a column `SPLIT`, the names of files or folders give its values if they name several
+    Their names say so, or, of a column of text, all values are names of classes. Without a column `SPLIT`, the names of files or folders give its values if they name several
     parts, such as ``train-00000-of-00002`` and ``test/0000``.
     """
     columns: dict[str, Texts] = {}
+    of_any_name: set[str] = set()
     rows = 0
     parts: Texts = []
     for shard in shards:
         with shard.open("rb") as file, pq.ParquetFile(file) as table:
             schema = table.schema_arrow
             for field in schema:
-                if _is_label(field.name, field.type):
+                known = _is_label(field.name, field.type)
+                if not known and _begins_with_classes(table, field):
+                    known = True
+                    of_any_name.add(field.name)
+                if known:
                     read = table.read([field.name]).column(0).to_pylist()
                     names = _names(schema, field.name)
                     texts = columns.setdefault(field.name, [])
@@ -136,7 +146,11 @@ def label_columns(shards: Sequence[Path]) -> dict[str, Texts]:
             parts += [_part(shard)] * table.metadata.num_rows
     if len(set(parts)) > 1:
         columns.setdefault(SPLIT, parts)
-    return {name: texts + [None] * (rows - len(texts)) for name, texts in columns.items()}
+    return {
+        name: texts + [None] * (rows - len(texts))
+        for name, texts in columns.items()
+        if name not in of_any_name or all(is_real(text) is not None for text in set(texts) if text)
+    }
 
 
 def _part(shard: Path) -> str | None:
@@ -153,6 +167,18 @@ def _is_label(name: str, kind: pa.DataType) -> bool:
     if text and (_OF_GENERATORS.search(words) or name == SPLIT):
         return True
     return (numeric or text or pa.types.is_boolean(kind)) and bool(_OF_CLASSES.search(words))
+
+
+def _begins_with_classes(table: pq.ParquetFile, field: "pa.Field[Any]") -> bool:
+    """Whether the first values of a column of text are names of classes."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return False
+    batches = table.iter_batches(_ROWS_AT_ONCE, columns=[field.name])
+    first = next(batches, None)
+    values = [] if first is None else first.column(0).to_pylist()
+    named = [value for value in values if value is not None]
+    return bool(named) and all(is_real(value) is not None for value in named)
 
 
 def _names(schema: pa.Schema, column: str) -> list[str]:
@@ -207,6 +233,14 @@ def _choose(given: Path, columns: Mapping[str, Texts], label: Sequence[str]) -> 
                 f"source has one class: choose with {options}.",
                 key=name,
             )
+        if rows is None and len(present) > 1 and _OF_CLASSES.search(name):
+            log.info(
+                "%s: images of every %s are taken, %s%s; --label chooses",
+                as_text(str(given)),
+                name,
+                as_text(", ".join(present[:_NAMED])),
+                " and more" * (len(present) > _NAMED),
+            )
     return rows
 
 
@@ -252,10 +286,12 @@ def labelled(texts: Texts) -> dict[str, bool] | None:
 def _are_both_classes(column: str, present: list[str], *, asked: bool) -> bool:
     """Whether values are of both classes.
 
-    Numbers 0 and 1 are, unless the user asked for both; so are a name of a class and any other
-    text, such as «real» among names of generators.
+    Two numbers are, unless the user asked for both; so are a name of a class and any other text,
+    such as «real» among names of generators.
     """
     classes = {is_real(text) for text in present}
     if classes & {True, False}:
         return len(classes) > 1
-    return present == ["0", "1"] and bool(_OF_CLASSES.search(column)) and not asked
+    are_numbers = all(_NUMBER.fullmatch(text) for text in present)
+    is_pair = len(present) == _CLASSES and are_numbers
+    return is_pair and bool(_OF_CLASSES.search(column)) and not asked
