@@ -32,6 +32,11 @@ def test_every_text_is(key: str) -> None:
     assert read(f"{key}=~/1=(ü)") == "~/1=(ü)"
 
 
+@pytest.mark.parametrize("key", ["resume", "sample"])
+def test_a_folder_that_is_never_swept_may_have_commas(key: str) -> None:
+    assert read(f"{key}=/a,b (c)") == "/a,b (c)"
+
+
 @pytest.mark.parametrize("text", [one for one in ODD if not set(one) & set("\"'")])
 def test_so_are_the_elements_of_a_list(text: str) -> None:
     assert read(f"dataset.real=[utk,{text}, lfw]") == ["utk", text, "lfw"]

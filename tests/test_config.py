@@ -292,6 +292,7 @@ def test_a_wrong_composition_is_refused_by_its_key(change: str) -> None:
         ("learning_rate=1e-3", "learning_rate: did you mean model.learning_rate"),
         ("betas=[0.5,0.9]", "betas: did you mean model.betas"),
         ("seed=1,2", "seed=1,2 has several values: add -m"),
+        ("dataset.root=/a,b", "'dataset.root=\"/a,b\"'"),
         ("generator=dcgan", "There is no group generator: "),
     ],
 )

@@ -127,11 +127,21 @@ class TestCode:
         group = "model" if key == "resume" else "generator"
         assert f"has {group}={choice}" in started(record(choices={group: choice}))
 
-    @pytest.mark.parametrize("value", ["${oc.env:HOME}", "a ${hydra:runtime.cwd}", "${now:%Y}"])
+    @pytest.mark.parametrize(
+        "value",
+        ["${oc.env:HOME}", "a ${hydra:runtime.cwd}", "${now:%Y}", "${oc.${real}:HOME}",
+         "${oc.env\n:HOME}"],
+    )  # fmt: skip
     def test_as_a_value_that_is_computed(
         self, value: str, record: Callable[..., Path], started: Callable[..., str]
     ) -> None:
-        assert value in started(record({"cache_dir": value}))
+        assert " ".join(value.split()) in started(record({"cache_dir": value, "real": "env"}))
+
+    def test_as_a_value_that_is_put_together(
+        self, record: Callable[..., Path], started: Callable[..., str]
+    ) -> None:
+        parts = {"cache_dir": "${logger}${real}", "logger": "$", "real": "{oc.env:HOME}"}
+        assert "has the value ${oc.env:HOME}" in started(record(parts))
 
     def test_in_yaml(
         self, record: Callable[..., Path], started: Callable[..., str], tmp_path: Path

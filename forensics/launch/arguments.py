@@ -15,6 +15,9 @@ from hydra.errors import HydraException
 
 FOLDERS, QUOTES = "dataset.folders.", ("'", '"')
 
+_ONE_FOLDER = ("resume", "sample")
+"""Settings of one value, never a sweep's."""
+
 _LIST_ELEMENT = re.compile(r"""(?<=[\[,])[^\[\],]+(?=[\],])""")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*|0|[1-9](_?[0-9])*", re.ASCII)
 _SPECIAL_IN_KEYS, _ESCAPED = re.compile(r"[()\[\]{}:=,\\\s]"), r"\\\g<0>"
@@ -49,7 +52,7 @@ def _as_typed(argument: str, texts: set[str]) -> str:
         if re.search(r"""["'{}]""", value):
             return argument
         return f"{key}={_LIST_ELEMENT.sub(lambda one: _text(one[0].strip()), value)}"
-    if "," not in value:
+    if "," not in value or name in _ONE_FOLDER:
         return f"{key}={_text(value)}"
     if re.search(r"""[()="'{}]""", value):  # a function such as choice(a, b), or a path
         return argument

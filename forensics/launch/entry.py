@@ -235,7 +235,11 @@ def sentence(error: Exception) -> str:
         return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     if isinstance(error, HydraException) and str(error).startswith("Ambiguous value"):
         given = str(error).split("'")[1]
-        return f"{given} has several values: add -m for a sweep; a list is KEY=[A,B]."
+        key, _, value = given.partition("=")
+        text = shlex.quote(f"{key}={quoted(value)}")
+        return (
+            f"{given} has several values: add -m for a sweep; a list is KEY=[A,B], a text {text}."
+        )
     if isinstance(error, HydraException) and "No match in the defaults list" in str(error):
         group = str(error).split("'")[1]
         return f"There is no group {group}: {program()} --help lists all."

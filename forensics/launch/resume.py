@@ -28,6 +28,10 @@ RESUMED = "resumed"
 GROUPS = ("model", "preprocess", "generator")
 """Groups whose options have settings of their own."""
 
+_REFERENCE = re.compile(r"\$\{")
+_COMPUTED = re.compile(r"\$\{.*:", re.DOTALL)
+"""What may be computed from anything but other settings; even a resolver's name may be."""
+
 _RECORD = ("config.yaml", "hydra.yaml", "overrides.yaml")
 
 
@@ -126,13 +130,14 @@ def _record(folder: Path, key: str) -> tuple[dict[str, Any], dict[str, str]]:
             raise refused(f"has {name}, which is no setting of a run")
     settings = {name: value for name, value in config.items()
                 if name not in ("name", "resume", "sample")}  # fmt: skip
-    _refuse_resolvers(settings, refused)
+    _refuse_texts(_COMPUTED, settings, refused)
     try:
         content: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
         every = hydra["hydra"]["runtime"]["choices"]
         choices = {group: str(every[group]) for group in GROUPS if group in settings}
     except Exception as error:
         raise refused(f"cannot be read ({error})") from error
+    _refuse_texts(_REFERENCE, content, refused)  # put together from several values
     for group in (*choices, "dataset", "trainer"):
         if not isinstance(settings.get(group, {}), dict):
             raise refused(f"has {group}={settings[group]}")
@@ -152,14 +157,18 @@ def _record(folder: Path, key: str) -> tuple[dict[str, Any], dict[str, str]]:
     return {str(name): value for name, value in content.items()}, choices
 
 
-def _refuse_resolvers(value: Any, refused: Callable[[str], UserError]) -> None:  # noqa: ANN401
-    """Refuse texts that would be computed from anything but other settings."""
+def _refuse_texts(
+    pattern: re.Pattern[str],
+    value: Any,  # noqa: ANN401
+    refused: Callable[[str], UserError],
+) -> None:
+    """Refuse texts in which a pattern is found, anywhere in containers."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
         for inner in value:
-            _refuse_resolvers(inner, refused)
-    elif isinstance(value, str) and re.search(r"\$\{[^}]*:", value):
+            _refuse_texts(pattern, inner, refused)
+    elif isinstance(value, str) and pattern.search(value):
         raise refused(f"has the value {value}")
 
 
