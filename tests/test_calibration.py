@@ -102,6 +102,11 @@ class TestFitPlatt:
         share = (20 * 21 / 22 + 5 * 1 / 7) / 25  # of the targets
         assert probabilities == pytest.approx(np.full(25, share), abs=5e-3)
 
+    def test_scores_that_are_upside_down_get_the_largest_temperature(self) -> None:
+        real, generated = np.array([-1.0, -2.0] * 10), np.array([1.0, 2.0, 1.0, 2.0, 1.5])
+        _, temperature = fit_platt(real, generated)
+        assert temperature == pytest.approx(1000 * np.concatenate([real, generated]).std())
+
     @pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
     def test_missing_class_is_refused(self, n: int, m: int) -> None:
         with pytest.raises(ValueError, match="both classes"):

@@ -282,3 +282,11 @@ def test_csv_has_all_columns_and_six_digits() -> None:
         {"a": "0.333333", "b": "", "c": ""},
         {"a": "2", "b": "0.5 0.333333", "c": "x,y"},
     ]
+
+
+def test_the_papers_accuracies_are_the_means_of_their_classes() -> None:
+    for generator, variants in comparison.PAPER.items():
+        for variant, of in variants.items():
+            # As many real images as generated ones, and rates of one detector on real images.
+            assert of["acc"] == pytest.approx((of["tpr"] + of["tnr"]) / 2, abs=0.0051), generator
+            assert of["tpr"] == comparison.PAPER["pggan"][variant]["tpr"]

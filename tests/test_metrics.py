@@ -21,7 +21,7 @@ from forensics.evaluation.calibration import (
     fit_temperature,
     source_threshold,
 )
-from forensics.evaluation.intervals import auroc_interval, wilson
+from forensics.evaluation.intervals import auroc_interval, widened, wilson
 from forensics.evaluation.metrics import (
     at_threshold,
     oracle_threshold,
@@ -295,6 +295,14 @@ class TestIntervals:
         real[0] = -0.5
         low, high = ranking(real, generated, 0, 2)["auroc_interval"]
         assert low < 1 - 1 / 2500 < high < 1
+
+    def test_one_resample_is_one(self) -> None:
+        real, generated = np.array([0.0, 2.0, 3.0]), np.array([1.0, -1.0, -2.0])
+        # One resample does not differ, so Wilson's interval of the smaller class stands in.
+        found = ranking(real, generated, seed=0, resamples=1)
+        assert found["ap_generated_interval"] == pytest.approx(
+            list(widened(found["ap_generated"], 3))
+        )
 
     def test_the_seed_decides_the_resamples(self) -> None:
         case = CASES["plain"]

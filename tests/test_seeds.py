@@ -1,5 +1,7 @@
 """Means over seeds and paired differences, against SciPy, scikit-learn and cases worked by hand."""
 
+import statistics
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -120,6 +122,10 @@ class TestOverSeeds:
         found = over_seeds(scores, metric)
         assert found["mean"] == found["high"] == 1
         assert 0.85 < found["low"] < 0.98
+
+    def test_the_spread_is_that_of_a_sample(self) -> None:
+        found = over_seeds(pair(seeds=4), "acc")
+        assert found["std"] == pytest.approx(statistics.stdev(found["by_seed"]))
 
     def test_one_seed_has_no_spread(self) -> None:
         assert over_seeds(pair(seeds=1), "acc")["std"] is None

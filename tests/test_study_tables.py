@@ -28,6 +28,14 @@ def test_as_a_table_seen_ones_have_a_star(small: Study) -> None:
     ]
 
 
+def test_no_column_for_test_sets_that_no_training_set_leaves_out(small: Study) -> None:
+    every = comparison.grid(comparison.cells(small), "acc", "0.5")
+    (both,) = [row for row in every if row["train_on"] == "pggan+dcgan"]
+    header, lines = study_tables.grid_table([both])
+    assert header[-1] == "worst unseen"
+    assert lines == [["none", "pggan+dcgan", "1", "90.0 *", "90.0 *", "-", "-"]]
+
+
 @pytest.mark.parametrize(
     ("by_seed", "text"),
     [
