@@ -25,11 +25,14 @@ from forensics.data.settings import DatasetSettings
 from forensics.data.shards import is_uri
 from forensics.data.sources import Needed, Preparation, Source
 from forensics.errors import UserError
+from forensics.evaluation.audit import audit_run
 from forensics.images.geometry import ResizeFilter
 from forensics.images.listing import PROVENANCE
 from forensics.preprocess.handling import Untouched
 from forensics.progress import Progress
+from forensics.training.settings import AuditMode
 
+ROOT = Path(__file__).parents[1]
 PREPARATION = Preparation(SIZE, ResizeFilter.lanczos, SIZE, 1.0)
 COUNT = 10
 
@@ -277,6 +280,15 @@ class TestBatches:
                     assert one[3:] == other[3:]
         assert stored[1].state_dict() == local.state_dict()
 
+    def test_cannot_be_audited_without_the_images(
+        self, both: Callable[..., list[FaceData]]
+    ) -> None:
+        data = both()[-1]
+        assert audit_run(data, AuditMode.off, 0) is None
+        with pytest.raises(UserError, match="audit=off") as caught:
+            audit_run(data, AuditMode.warn, 0)
+        assert caught.value.key == "audit"
+
     def test_a_damaged_shard_ends_an_epoch_with_its_name(
         self, both: Callable[..., list[FaceData]], tmp_path: Path
     ) -> None:
@@ -287,12 +299,19 @@ class TestBatches:
             list(data.train_dataloader())
 
 
+def test_generators_are_trained_from_a_local_folder(
+    run_program: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_program(ROOT / "generate.py", "cache_dir=s3://bucket/prepared") == 1
+    assert "cache_dir must be a local folder" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("lance", "undrawn")
 def test_killed_in_mid_epoch_and_resumed_without_images_ends_with_the_weights_of_a_local_run(
     arguments: list[str], run_program: Callable[..., int], tmp_path: Path, storage: str
 ) -> None:
-    train = Path(__file__).parents[1] / "train.py"
+    train = ROOT / "train.py"
     chosen = [*arguments, "max_epochs=4", "preprocess=blur_noise", "audit=off"]
     assert run_program(train, *chosen, "name=local") == 0
     process = started(dying_train(tmp_path), *chosen, f"cache_dir={storage}", "name=killed")
