@@ -25,6 +25,7 @@ from forensics.detectors.card import SpectrumGuard
 from forensics.errors import UserError
 from forensics.images.decode import POLICY_VERSION
 from forensics.images.perturbations import MILD_CHANGES
+from forensics.images.spectra import nearest, profiles
 from forensics.model_files import save_model
 from forensics.scoring import Predictor, Verdict
 from forensics.scoring.scorer import Scorer
@@ -528,6 +529,14 @@ class TestUnsure:
         verdict, reason = self.verdict(smooth)
         assert verdict is Verdict.unsure
         assert reason == "spectrum unlike those of the training images"
+
+    def test_a_spectrum_at_the_limit_is_like_those_of_training(self) -> None:
+        smooth = np.tile(np.arange(SIZE, dtype=np.uint8)[:, None, None], (1, SIZE, 3))
+        distance = float(nearest(profiles(smooth[None]), WIDE.spectra)[0])
+        at, below = (SpectrumGuard(WIDE.spectra, limit)
+                     for limit in (distance, np.nextafter(distance, 0)))  # fmt: skip
+        assert "spectrum" not in self.verdict(smooth, guard=at)[1]
+        assert "spectrum" in self.verdict(smooth, guard=below)[1]
 
 
 def test_without_a_guard_no_spectrum_is_unlike() -> None:
