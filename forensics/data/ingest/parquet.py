@@ -120,8 +120,9 @@ def image_column(shard: Path | str, schema: pa.Schema) -> str:
 def label_columns(shards: Sequence[Path]) -> dict[str, Texts]:
     """Values, as text, of the columns that tell classes, generators or parts.
 
-    Their names say so, or, of a column of text, all values are names of classes. Without a column `SPLIT`, the names of files or folders give its values if they name several
-    parts, such as ``train-00000-of-00002`` and ``test/0000``.
+    Their names say so, or, of a column of text, all values are names of classes. Without a column
+    `SPLIT`, the names of files or folders give its values if they name several parts, such as
+    ``train-00000-of-00002`` and ``test/0000``.
     """
     columns: dict[str, Texts] = {}
     of_any_name: set[str] = set()
