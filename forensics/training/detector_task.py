@@ -156,7 +156,7 @@ class DetectorTask(pl.LightningModule):
         auroc = self._auroc()
         if auroc is not None:
             # The same on every device.
-            self.log("val/auroc", auroc, rank_zero_only=False)
+            self.log("val/auroc", auroc)
         if self.detector.is_probabilistic:
             self.log_dict(self._val_metrics.compute())
         self._val_loss.reset()
