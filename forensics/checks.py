@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def channels(values: Sequence[int], key: str) -> None:
 
 def source_name(key: str, name: str) -> None:
     """Refuse a name that is not a folder directly below the data set's root."""
-    plain_name = bool(name) and "/" not in name and not name.startswith(".")
+    plain_name = bool(name) and not {"/", "\0"} & {*name} and not name.startswith(".")
     require(plain_name, key, repr(name), "name sources: folders below dataset.root")
 
 
@@ -148,7 +149,7 @@ def mismatch(value: Any, kind: Any, place: str = "it") -> str | None:  # noqa: A
         parts = [(one, inner[1], f"{place}.{key}") for key, one in value.items()]
     elif isinstance(kind, type) and issubclass(kind, float):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        right = number and math.isfinite(value)
+        right = number and abs(value) <= sys.float_info.max  # also of integers that no float can be
         return None if right else f"{place} is {repr(value)[:60]}"
     elif isinstance(kind, type) and isinstance(value, dict) and hasattr(kind, "__annotations__"):
         optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset())

@@ -120,6 +120,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write(text.encode())
 
 
+def parsed(text: str) -> Any:  # noqa: ANN401
+    """The content of a JSON file that may come from anywhere.
+
+    Raises:
+        ValueError: if it is no JSON, or has half a surrogate pair, which no file could be written
+            with.
+        RecursionError: if it is nested too deeply.
+    """
+    content = json.loads(text)
+    json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
 def csv_cell(value: T) -> T | str:
     """A value for a csv file, as text that no spreadsheet runs as a formula.
 

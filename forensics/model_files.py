@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from forensics.errors import UserError
-from forensics.files import atomic
+from forensics.files import atomic, parsed
 
 FORMAT = 4
 
@@ -91,7 +91,7 @@ def load_model(
     if metadata.get("sha256") != checksum(text, tensors):
         raise refused("is damaged, it does not match its own checksum: copy it again")
     try:
-        card = dict(json.loads(text))
+        card = dict(parsed(text))
         while (format_ := card["format"]) in upgrades and format_ != FORMAT:
             card, tensors = upgrades[format_](card, tensors)
         if format_ != FORMAT:

@@ -8,7 +8,6 @@ run has ``failed.json`` instead.
 """
 
 import importlib.metadata
-import json
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from forensics.errors import UserError
-from forensics.files import atomic, remove_unfinished
+from forensics.files import atomic, parsed, remove_unfinished
 
 # Lightning and Hydra are imported where they are used: they take longest to import, and scoring
 # needs neither.
@@ -180,7 +179,7 @@ def read_result(folder: Path) -> dict[str, Any]:
         UserError: if the folder has no complete run.
     """
     try:
-        return dict(json.loads((folder / RESULT).read_text()))
+        return dict(parsed((folder / RESULT).read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder} has no complete run ({error}): its {RESULT} is written last; finish it "

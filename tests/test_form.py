@@ -46,7 +46,7 @@ def refused(folder: Path, path: Path) -> str:
     return str(raised.value)
 
 
-OUTSIDE = ["../x", "/etc", "a/b", "x/../../y", ".", "..", ".hidden", ""]
+OUTSIDE = ["../x", "/etc", "a/b", "x/../../y", ".", "..", ".hidden", "", "a\0b"]
 
 
 class TestNames:
@@ -83,7 +83,7 @@ class TestNames:
         files.write_columns(run / runs.SCORES, table)
         refused(run, run / runs.SCORES)
 
-    @pytest.mark.parametrize("name", ["../x", "/etc", "a/../../x", "", "."])
+    @pytest.mark.parametrize("name", ["../x", "/etc", "a/../../x", "", ".", "a\0b", "\ud800"])
     def test_of_jobs_lead_nowhere(self, name: str, run: Path) -> None:
         path = run.parent / runs.SWEEP
         record = {"command": "x", "jobs": [{"folder": name, "overrides": []}]}
@@ -149,6 +149,27 @@ class TestResult:
         (run / runs.RESULT).write_text(content)
         with pytest.raises(UserError):
             write_report([run], run)
+
+    @pytest.mark.parametrize("value", [None, "", [], {}, 10**400, math.nan, "0.5"])
+    @pytest.mark.parametrize("part", ["ranking", "at_0.5"])
+    def test_with_a_metric_that_is_no_number_is_refused(
+        self, part: str, value: object, changed: Callable[[Change], Path]
+    ) -> None:
+        name = "auroc" if part == "ranking" else "acc"
+        if value is not None:  # a metric that an earlier version did not have
+            path = changed(lambda result: result["pairs"][0][part].update({name: value}))
+            refused(path.parent, path.parent)
+        if value != {}:
+            path = changed(lambda result: result["pairs"][0].update({part: value}))
+            refused(path.parent, path.parent)
+
+    @pytest.mark.parametrize("name", ["device", "git_commit", "x"])
+    def test_with_text_that_no_file_can_have_is_refused(
+        self, name: str, changed: Callable[[Change], Path]
+    ) -> None:
+        path = changed(lambda result: result.update({name: "\ud800"}))
+        with pytest.raises(UserError, match="surrogates"):
+            write_report([path.parent], path.parent)
 
     @pytest.mark.parametrize("hashes", [{}, {"real": "x"}])
     def test_without_its_sources_hashes_is_refused(

@@ -310,6 +310,15 @@ class TestFiles:
             _load(path)
         assert raised.value.key == str(path)
 
+    def test_a_card_with_text_that_no_table_can_have_is_refused(
+        self, saved: tuple[Path, Detector]
+    ) -> None:
+        path, detector = saved
+        save_model(path, detector, CARD | {"version": "\ud800"})
+        with pytest.raises(UserError, match="surrogates") as raised:
+            _load(path)
+        assert raised.value.key == str(path)
+
     @pytest.mark.parametrize("torch_format", [False, True])
     def test_a_pickle_is_refused_and_not_run(self, tmp_path: Path, torch_format: bool) -> None:
         path, touched = tmp_path / "detector.safetensors", tmp_path / "touched"

@@ -1,12 +1,12 @@
 """The form of the files that a report reads: a folder may be damaged, or come from anywhere."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from forensics.checks import mismatch, source_name
 from forensics.errors import UserError
+from forensics.files import parsed
 
 
 class Pair(TypedDict):
@@ -163,14 +163,14 @@ def read(path: Path, kind: type) -> dict[str, Any]:
         UserError: if it is damaged or has another form.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parsed(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise refused(path, f"cannot be read ({error})") from error
     check(path, content, kind)
     return dict(content)
 
 
-def check(path: Path, content: object, kind: type) -> None:
+def check(path: Path, content: object, kind: Any) -> None:  # noqa: ANN401
     """Refuse content that a file of this program does not have."""
     if wrong := mismatch(content, kind, "content"):
         raise refused(path, f"is damaged ({wrong})")

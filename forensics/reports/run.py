@@ -138,10 +138,13 @@ class Run:
                 for name, threshold in self.result["thresholds"].items()
             }
             for part, metrics in measured.items():
+                of_result = pair.get(part, {})
+                form.check(self.folder, of_result, dict[str, Any])
                 for name, value in metrics.items():
-                    recorded = pair.get(part, {}).get(name)
+                    recorded = of_result.get(name)
                     if recorded is None or not isinstance(value, float):
                         continue
+                    form.check(self.folder, recorded, float)
                     if abs(recorded - value) > 1e-6:
                         raise UserError(
                             f"{self.name}: {self._scores.name} gives {name} {value:.6f} for "

@@ -137,7 +137,8 @@ def read_study(folders: Sequence[Path]) -> Study:
             record = form.read(folder / SWEEP, form.Sweep)
             for job in record["jobs"]:
                 path = PurePath(job["folder"])
-                if not path.parts or path.is_absolute() or ".." in path.parts:
+                inside = path.parts and not path.is_absolute() and ".." not in path.parts
+                if not inside or "\0" in job["folder"]:
                     raise form.refused(folder / SWEEP, f"has a job in {path}, which is elsewhere")
             commands.append(record["command"])
             # Other jobs are from an earlier command; only those with a result are kept.
