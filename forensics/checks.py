@@ -63,7 +63,7 @@ def channels(values: Sequence[int], key: str) -> None:
 
 def source_name(key: str, name: str) -> None:
     """Refuse a name that is not a folder directly below the data set's root."""
-    plain_name = bool(name) and not {"/", "\0"} & {*name} and not name.startswith(".")
+    plain_name = bool(name) and not {"/", "\0"} & {*name} and not name.startswith((".", "~"))
     require(plain_name, key, repr(name), "name sources: folders below dataset.root")
 
 
@@ -71,6 +71,9 @@ def run_name(name: str) -> None:
     """Refuse a name that would put the run's folder at or outside ``outputs``."""
     path = PurePath(name)
     inside = bool(path.parts) and ".." not in path.parts and not path.is_absolute()
+    inside = inside and not any(
+        part.startswith("~") for part in path.parts
+    )  # in a shell, elsewhere
     require(inside, "name", repr(name), "be that of a folder below outputs (any other: "
             "hydra.run.dir=FOLDER)")  # fmt: skip
 

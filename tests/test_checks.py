@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 import pytest
 
-from forensics.checks import expanded, image_size, mismatch
+from forensics.checks import expanded, image_size, mismatch, run_name, source_name
 from forensics.errors import UserError
 
 
@@ -74,6 +74,20 @@ def test_a_path_may_begin_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) ->
         expanded("cache_dir", "~nobody-of-that-name/c")
     assert raised.value.key == "cache_dir"
     assert not Path("~").exists()
+
+
+@pytest.mark.parametrize("name", ["~", "~x", "a/~", "..", "a/../../b", "/a", ""])
+def test_the_name_of_a_run_leads_nowhere_else(name: str) -> None:
+    with pytest.raises(UserError) as raised:
+        run_name(name)
+    assert raised.value.key == "name"
+
+
+@pytest.mark.parametrize("name", ["~", "~x", ".x", "a/b", "a\0b", ""])
+def test_the_name_of_a_source_leads_nowhere_else(name: str) -> None:
+    with pytest.raises(UserError) as raised:
+        source_name("source", name)
+    assert raised.value.key == "source"
 
 
 def test_an_image_size_is_the_least_or_more() -> None:

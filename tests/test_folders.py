@@ -61,6 +61,15 @@ class TestDefault:
             assert one.hydra.overrides.hydra[-1] == f'hydra.sweep.dir="{one.hydra.sweep.dir}"'
         assert len(folders) == 2
 
+    def test_no_folder_is_made_for_a_name_that_leads_elsewhere(
+        self, program: str, composed: Callable[..., DictConfig]
+    ) -> None:
+        for name in ("~", "a/../../b"):
+            with pytest.raises(PastHydra) as raised:
+                OwnFolder().on_run_start(composed(program, f"name='{name}'"))
+            assert getattr(raised.value.error, "key", None) == "name"
+        assert not list(Path().iterdir())
+
     @pytest.mark.parametrize("given", ["name=x", "hydra.run.dir=outputs/x"])
     def test_but_a_given_one_is_kept(
         self, given: str, program: str, composed: Callable[..., DictConfig]

@@ -163,6 +163,17 @@ class TestResult:
             path = changed(lambda result: result["pairs"][0].update({part: value}))
             refused(path.parent, path.parent)
 
+    @pytest.mark.parametrize("thresholds", [{}, {"source_0.01": 0.0}])
+    def test_without_the_threshold_of_comparisons_is_refused(
+        self, thresholds: dict[str, float], changed: Callable[[Change], Path]
+    ) -> None:
+        path = changed(lambda result: result.update(thresholds=thresholds))
+        refused(path.parent, path)
+
+    def test_with_an_empty_cell_is_shown(self, changed: Callable[[Change], Path]) -> None:
+        folder = changed(lambda result: result.update(epoch="")).parent
+        write_report([folder], folder)
+
     @pytest.mark.parametrize("name", ["device", "git_commit", "x"])
     def test_with_text_that_no_file_can_have_is_refused(
         self, name: str, changed: Callable[[Change], Path]

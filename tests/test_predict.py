@@ -143,6 +143,17 @@ class TestInputs:
         assert main(given) == 0
         assert [bool(row["verdict"]) for row in table("a.csv")] == [True] * 11
 
+    def test_the_home_folder_in_any_path(
+        self, images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(Path.cwd()))
+        Path("list").write_text("photos/001.png")
+        Path("~b.png").write_bytes(images[0].read_bytes())
+        given = ["predict", str(detector_file), "~/photos/000.png", "~b.png", "--list=~/list"]
+        assert main([*given, "-o", "~/a.csv"]) == 0
+        assert [bool(row["verdict"]) for row in table("a.csv")] == [True] * 3
+        assert not Path("~").exists()
+
     def test_a_name_longer_than_any_file_has_a_row(
         self, images: list[Path], detector_file: Path
     ) -> None:
@@ -155,13 +166,19 @@ class TestInputs:
 
     @pytest.mark.parametrize("separator", ["\n", "\r\n", "\0"])
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize("marked", [True, False])
     def test_lists_in_any_usual_encoding(
-        self, images: list[Path], separator: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+        self,
+        images: list[Path],
+        separator: str,
+        encoding: str,
+        marked: bool,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         names = ["photos/ü ä.png", "photos/000.png"]
         text = separator.join([*names, ""])
         content = text.encode(encoding)
-        if encoding.startswith("utf-16"):
+        if encoding.startswith("utf-16") and marked:
             content = "\ufeff".encode(encoding) + content
         Path("list.txt").write_bytes(content)
         assert gather([], ["list.txt"]).paths == names

@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--list",
         action="append",
+        type=home,
         default=[],
         metavar="FILE",
         help="a file of paths, one per line or separated by NUL",
@@ -79,11 +80,11 @@ def run(given: argparse.Namespace) -> None:
     printed = given.output in (None, "-")
     if given.resume and printed:
         raise UserError("--resume needs a table: name it with -o.", key="--resume")
-    gathered = gather(given.paths, given.list)
+    # A shell leaves ~ within quotes; a program that starts this one leaves every ~.
+    paths = [n if os.path.lexists(n) else os.path.expanduser(n) for n in given.paths]
+    gathered = gather(paths, given.list)
     missing = [
-        name
-        for name in given.paths
-        if name != "-" and not os.path.lexists(name) and "://" not in name
+        name for name in paths if name != "-" and not os.path.lexists(name) and "://" not in name
     ]
     if missing:
         log.warning("%d of the names given do not exist, the first: %s", len(missing), missing[0])
@@ -102,7 +103,7 @@ def run(given: argparse.Namespace) -> None:
                 "--page.",
                 key="--engine",
             )
-        gathered = expanded(gathered, given.paths)
+        gathered = expanded(gathered, paths)
         counts = predict_on_ray(detector, gathered, given.output, **existing)
     elif printed:
         as_csv, overwrite = given.output == "-", given.overwrite

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from forensics import files, runs
-from forensics.checks import expanded
+from forensics.checks import expanded, run_name
 from forensics.launch import entry
 from forensics.launch.arguments import quoted
 
@@ -32,6 +32,8 @@ class OwnFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: object) -> None:
         """Choose the folder of a single run; a numbered one is also the run's name."""
         with entry.past_hydra():
+            with _for_resolvers(config):
+                run_name(str(config.name))  # before Hydra makes the folder
             folder, number = _own(config, "hydra.run.dir")
             with _for_resolvers(config):
                 if _is_timed(config, "name"):

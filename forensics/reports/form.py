@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from forensics.checks import mismatch, source_name
+from forensics.detectors.card import CERTAIN_REAL
 from forensics.errors import UserError
 from forensics.files import parsed
 
@@ -187,6 +188,8 @@ def check_names(path: Path, result: Mapping[str, Any]) -> None:
     for of in (result.get("settings", {}).get("dataset", {}), result.get("provenance", {})):
         names |= {name for key in ("real", "train_on", "trained_on") for name in of.get(key, ())}
     check_sources(path, names)
+    if not {"0.5", CERTAIN_REAL} & set(result["thresholds"]):
+        raise refused(path, "has no threshold that detectors are compared at")
     for name in result["thresholds"]:
         try:
             is_known = name == "0.5" or 0 < float(name.removeprefix("source_")) < 1

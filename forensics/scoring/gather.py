@@ -38,8 +38,8 @@ def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
         inputs: files; folders, for every file below them, whatever its name, except hidden ones
             and those of macOS and Windows; ``-`` for paths on standard input. A link is followed
             if it is named, not if it is found in a folder.
-        lists: text files of paths, one per line or separated by NUL; UTF-8, or UTF-16 with a byte
-            order mark.
+        lists: text files of paths, one per line or separated by NUL; UTF-8 or UTF-16, with or
+            without a byte order mark.
 
     Raises:
         UserError: if there is no file.
@@ -73,8 +73,12 @@ def gather(inputs: Iterable[str], lists: Iterable[str]) -> Gathered:
 
 def _names(content: bytes) -> list[str]:
     """The paths of a list, which may be of Windows or of ``find -print0``."""
+    # Of UTF-16 without a mark, too, mostly every second byte is zero.
+    zeros = [content[start::2].count(0) for start in (0, 1)]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = content.decode("utf-16", "replace")
+    elif 2 * max(zeros) > len(content) // 2 > 2 * min(zeros):
+        text = content.decode("utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", "replace")
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     names = text.split("\0") if "\0" in text else [n.rstrip("\r") for n in text.split("\n")]
