@@ -32,6 +32,14 @@ def test_every_text_is(key: str) -> None:
     assert read(f"{key}=~/1=(ü)") == "~/1=(ü)"
 
 
+def test_a_config_folder_may_be_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    assert as_typed(["--config-dir=~/c", "--config-dir=c"]) == [
+        "--config-dir=/h/c",
+        "--config-dir=c",
+    ]
+
+
 @pytest.mark.parametrize("key", ["resume", "sample"])
 def test_a_folder_that_is_never_swept_may_have_commas(key: str) -> None:
     assert read(f"{key}=/a,b (c)") == "/a,b (c)"

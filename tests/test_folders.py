@@ -17,6 +17,7 @@ from forensics import config, runs
 from forensics.errors import UserError
 from forensics.launch.entry import PastHydra
 from forensics.launch.folders import OwnFolder
+from forensics.training.trainer import take_rank
 
 ROOT = Path(__file__).parents[1]
 TRAIN, GENERATE = ROOT / "train.py", ROOT / "generate.py"
@@ -228,3 +229,13 @@ class TestRanks:
         assert run_program(GENERATE, *tiny) == 0
         assert len(list((tmp_path / "faces" / "dcgan").glob("*.png"))) == 3
         assert (tmp_path / "outputs" / "x" / "result.json").exists()
+
+
+def test_a_launcher_that_sets_no_ranks_has_started_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    take_rank(2)
+    assert runs.on_first_device()

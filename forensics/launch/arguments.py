@@ -5,6 +5,7 @@ errors in an unquoted value. Names and paths may have any of them.
 """
 
 import dataclasses
+import os
 import re
 import typing
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ def as_typed(arguments: list[str]) -> list[str]:
 
 def _as_typed(argument: str, texts: set[str]) -> str:
     key, equals, value = argument.partition("=")
+    if key in ("--config-dir", "-cd") and equals:  # which a shell leaves as it is
+        return f"{key}={os.path.expanduser(value)}"
     name = key.lstrip("+")
     if name.startswith(FOLDERS) and equals:
         value = value if value[:1] in QUOTES else quoted(value)

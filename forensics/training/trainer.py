@@ -226,7 +226,9 @@ def take_rank(devices: int) -> None:
 def _environment(devices: int) -> ClusterEnvironment:
     """What starts the processes of a run: Lightning, unless a launcher has started one a device."""
     if devices > 1:
-        if TorchElasticEnvironment.detect():
+        if TorchElasticEnvironment.detect() and {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= {
+            *os.environ
+        }:
             return TorchElasticEnvironment()
         if SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS") == str(devices):
             return SLURMEnvironment()
