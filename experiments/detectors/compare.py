@@ -1,6 +1,6 @@
 """Means over seeds of the study's detectors: a csv of all, a table sorted by the worst, a figure.
 
-``python experiments/detectors/summarise.py outputs/detectors/*/ --to experiments/detectors``
+``python experiments/detectors/compare.py outputs/detectors/*/ --to experiments/detectors``
 """
 
 import argparse
@@ -86,7 +86,7 @@ def figure(found: list[dict[str, Any]], speed: Path, to: Path) -> None:
 
 
 def main() -> None:
-    """Write ``results.csv`` and, beside ``speed.csv``, ``cost.png``; print the table."""
+    """Write ``results.csv`` and, beside ``time_per_image.csv``, ``cost.png``; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of train.py")
     parser.add_argument("--to", type=Path, required=True, help="folder to write into")
@@ -108,8 +108,8 @@ def main() -> None:
         cells = [f"{row[n]:.1f} [{row[f'{n}_low']:.0f}, {row[f'{n}_high']:.0f}]" for n in shown]
         about = f"`{row['model']}` | {row['train_on']} | {row['seeds']}"
         sys.stdout.write(f"| {about} | {' | '.join(cells)} |\n")
-    if (given.to / "speed.csv").exists():
-        figure(found, given.to / "speed.csv", given.to / "cost.png")
+    if (given.to / "time_per_image.csv").exists():
+        figure(found, given.to / "time_per_image.csv", given.to / "cost.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time an image in scoring and in training, for each detector, in turns on one thread.
 
-``python experiments/detectors/speed.py MODEL ... --csv experiments/detectors/speed.csv``
+``python experiments/detectors/time_per_image.py MODEL ... --csv TABLE``
 """
 
 import argparse
