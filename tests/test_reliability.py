@@ -21,19 +21,20 @@ def counts(script: str, *given: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", ["training", "generator", "sampling", "resynthesis", "sweep",
-                                     "prepare", "predict"])  # fmt: skip
-def test_what_was_killed_and_continued_is_as_if_it_had_not_been(subject: str) -> None:
-    (row,) = counts("kills.py", "--kills", "2", "--only", subject)
-    assert int(row["kills"]) >= 2
-    assert (row["equal"], row["left_over"]) == (row["rounds"], "0")
+def test_what_was_killed_and_continued_is_as_if_it_had_not_been() -> None:
+    rows = counts(
+        "kills.py", "--kills", "1", "--only", "training", "sampling", "prepare", "predict"
+    )
+    assert len(rows) == 4
+    for row in rows:
+        assert int(row["kills"]) >= 1
+        assert (row["equal"], row["left_over"]) == (row["rounds"], "0")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("race", ["run, one name", "run, default names", "run, one cache",
-                                  "run, resumed twice", "sweep", "generator, one name", "source",
-                                  "source, two seeds", "prepare", "table"])  # fmt: skip
-def test_of_two_at_once_one_wins_or_both_are_right(race: str) -> None:
-    (row,) = counts("races.py", "--rounds", "1", "--only", race)
-    assert int(row["both"]) + int(row["one"]) == 1
-    assert row["left_over"] == "0"
+def test_of_two_at_once_one_wins_or_both_are_right() -> None:
+    rows = counts("races.py", "--rounds", "1", "--only", "run, one name", "prepare", "table")
+    assert len(rows) == 3
+    for row in rows:
+        assert int(row["both"]) + int(row["one"]) == 1
+        assert row["left_over"] == "0"

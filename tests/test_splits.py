@@ -480,6 +480,14 @@ class TestRoles:
             "held_out": (20, 0),
         }  # fmt: skip
 
+    def test_without_generated_images_for_training_nothing_is_paired(
+        self, sources: MakeSources
+    ) -> None:
+        settings = dataclasses.replace(BASE, train_on=[])
+        split = split_sources(sources(real=REALS, seen=30, unseen=10), settings, seed=0)
+        assert {*split.train.source.tolist()} == {0}
+        assert split.pairs.shape == (0, 2)
+
 
 class TestTooSmall:
     @pytest.mark.parametrize(

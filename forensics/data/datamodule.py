@@ -75,8 +75,8 @@ class ShuffledBatches(Sampler[Place]):
         groups: NDArray[np.int64],
         batch_size: int,
         seed: int,
-        rank: int = 0,
-        devices: int = 1,
+        rank: int,
+        devices: int,
     ) -> None:
         self._groups, self._seed = groups, seed
         self._in_batch = batch_size // groups.shape[1]

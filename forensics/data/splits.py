@@ -290,7 +290,9 @@ def _pairs(
     pairs = np.array(_with_originals(train, is_real, settings, origins), np.int64).reshape(-1, 2)
     rest = generator.permutation(np.setdiff1d(np.flatnonzero(is_real), pairs[:, 0]))
     single = np.setdiff1d(np.flatnonzero(~is_real), pairs[:, 1])
-    return np.concatenate([pairs, np.stack([rest, single], axis=1)])
+    # As many of one as of the other, unless a detector learns from real images alone.
+    count = min(len(rest), len(single))
+    return np.concatenate([pairs, np.stack([rest[:count], single[:count]], axis=1)])
 
 
 def _with_originals(
