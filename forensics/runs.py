@@ -151,7 +151,7 @@ def _record(folder: Path, hydra: "HydraConf", config: "DictConfig") -> None:
 
     record = folder / ".hydra"
     record.mkdir(exist_ok=True)
-    for place in (folder, record, folder / CHECKPOINTS):
+    for place in (folder, record, folder / CHECKPOINTS, folder / MISTAKES):
         remove_unfinished(place)
     for name, content in (
         # Values, because what they were computed from may differ when the run is resumed.

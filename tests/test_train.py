@@ -583,8 +583,10 @@ class TestResume:
             folder / ".result.json.4711.unfinished",
             folder / "checkpoints" / ".last.ckpt.4711.unfinished",
             folder / ".hydra" / ".config.yaml.4711.unfinished",
+            folder / "mistakes" / ".seen.png.4711.unfinished",
         ]
         for path in left:
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"half")
         assert run("resume=outputs/x", "max_epochs=3", resume=True) == 0
         assert not any(path.exists() for path in left)
