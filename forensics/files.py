@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -39,9 +40,14 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove leftovers of processes killed within `atomic`; no other process may be writing."""
-    for leftover in folder.glob(f".*{_UNFINISHED}"):
+def remove_unfinished(folder: Path, name: str = "") -> None:
+    """Remove leftovers of processes killed within `atomic`; no other process may be writing.
+
+    Args:
+        folder: their folder.
+        name: the name of the file that was written; any if empty.
+    """
+    for leftover in folder.glob(f".{escape(name)}{'.' if name else ''}*{_UNFINISHED}"):
         leftover.unlink(missing_ok=True)
 
 

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from forensics.data.opening import open_source
 from forensics.data.settings import DatasetSettings, Protocol
+from forensics.data.sources import Preparation, Source
 from forensics.detectors.card import (
     Calibration,
     DetectorCard,
@@ -45,6 +47,9 @@ torch.set_num_threads(1)
 
 SIZE = 16
 """Height and width of the tests' images in pixels: four convolutions halve it to 1."""
+
+PREPARATION = Preparation(SIZE, ResizeFilter.lanczos, SIZE, 0.0)
+"""Rows of `SIZE` pixels, of files of which none may be rejected."""
 
 
 def write_images(folder: Path, count: int, seed: int = 0, size: int = SIZE) -> list[Path]:
@@ -67,6 +72,23 @@ def photos(n: int, side: int = 32, seed: int = 0) -> NDArray[np.uint8]:
         field = drawn.permute(0, 3, 1, 2)
         images += interpolate(field, (side, side), mode="bilinear", align_corners=True)
     return images.permute(0, 2, 3, 1).clamp(0, 255).round().byte().numpy()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six images."""
+    write_images(tmp_path / "faces", 6)
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def opened(tmp_path: Path, folder: Path) -> Callable[..., Source]:
+    """Open the folder as a source; takes a preparation."""
+
+    def open_(preparation: Preparation = PREPARATION) -> Source:
+        return open_source("faces", folder, preparation, tmp_path / "cache")
+
+    return open_
 
 
 @pytest.fixture(

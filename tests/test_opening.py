@@ -19,8 +19,8 @@ from subprocess import PIPE
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SIZE, names_decoded, write_images
-from test_sources import LENIENT, PREPARATION, caches, is_right, pixels
+from conftest import PREPARATION, SIZE, names_decoded, write_images
+from test_sources import LENIENT, caches, is_right, pixels
 
 from forensics.data import opening, sources
 from forensics.data.opening import open_source, open_sources
@@ -30,23 +30,6 @@ from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Six images."""
-    write_images(tmp_path / "faces", 6)
-    return tmp_path / "faces"
-
-
-@pytest.fixture
-def opened(tmp_path: Path, folder: Path) -> Callable[..., Source]:
-    """Open the folder as a source; takes a preparation."""
-
-    def open_(preparation: Preparation = PREPARATION) -> Source:
-        return open_source("faces", folder, preparation, tmp_path / "cache")
-
-    return open_
 
 
 @pytest.fixture

@@ -477,6 +477,19 @@ class TestExplain:
         assert not Path("b.csv.parts").exists()
 
 
+def test_what_a_kill_left_of_the_outputs_is_removed_and_nothing_else(
+    images: list[Path], detector_file: Path
+) -> None:
+    command = ["predict", str(detector_file), "photos", "-o", "a[1].csv", "--page", "a.html"]
+    left = [Path(".a[1].csv.4711.unfinished"), Path(".a.html.4711.unfinished")]
+    others = [Path(".a1.csv.4711.unfinished"), Path(".b.csv.4711.unfinished")]
+    for path in (*left, *others):
+        path.touch()
+    assert main(command) == 0
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+
+
 def test_without_captum_explanations_are_refused_at_once(
     images: list[Path], detector_file: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

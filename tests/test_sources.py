@@ -13,35 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SIZE, write_images
+from conftest import PREPARATION, SIZE, write_images
 from numpy.typing import NDArray
 from PIL import Image
 
-from forensics.data.opening import open_source
-from forensics.data.sources import Preparation, Source
+from forensics.data.sources import Source
 from forensics.errors import UserError
 from forensics.images.geometry import ResizeFilter
 
-ROOT = Path(__file__).parent.parent
-PREPARATION = Preparation(SIZE, ResizeFilter.lanczos, SIZE, 0.0)
 LENIENT = PREPARATION._replace(max_rejected_share=1.0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Six images."""
-    write_images(tmp_path / "faces", 6)
-    return tmp_path / "faces"
-
-
-@pytest.fixture
-def opened(tmp_path: Path, folder: Path) -> Callable[..., Source]:
-    """Open the folder as a source; takes a preparation."""
-
-    def open_(preparation: Preparation = PREPARATION) -> Source:
-        return open_source("faces", folder, preparation, tmp_path / "cache")
-
-    return open_
 
 
 def pixels(paths: list[Path]) -> NDArray[np.uint8]:

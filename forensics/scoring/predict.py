@@ -13,7 +13,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from glob import escape
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,9 @@ def predict(
         if overwrite and not resume:
             _clear(parts)
         _begin(parts, detector, paths, explain, resume)
-        _remove_unfinished(table, page)
+        for output in (table, page):
+            if output is not None:
+                remove_unfinished(output.parent, output.name)
         try:
             counts = _written(detector, paths, table, parts, refused or {}, explain, page)
         except KeyboardInterrupt as stop:
@@ -174,14 +175,6 @@ def _clear(parts: Path) -> None:
             break
         _part(parts, number).unlink()
     (parts / _RECORD).unlink(missing_ok=True)
-
-
-def _remove_unfinished(*outputs: Path | None) -> None:
-    """Remove what processes killed at the end of a run have left of its outputs."""
-    for output in outputs:
-        if output is not None:
-            for leftover in output.parent.glob(f".{escape(output.name)}.*.unfinished"):
-                leftover.unlink(missing_ok=True)
 
 
 def check_output(option: str, path: Path, inputs: Sequence[str], *, replace: bool) -> None:
