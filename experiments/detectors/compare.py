@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from forensics.errors import UserError
 from forensics.evaluation.metrics import ranking_values
 from forensics.reports.run import Run, read_runs
 
@@ -24,7 +25,7 @@ Key = tuple[str, str]
 
 
 def measured(run: Run) -> Iterator[tuple[str, float]]:
-    """What the csv has of a run, by column: shares in percent, AUROC in percent."""
+    """What the csv has of a run, by column, in percent: `unseen` is the worst unseen generator."""
     threshold = run.result["thresholds"][THRESHOLD]
     seen = {pair["generator"]: pair["seen"] for pair in run.result["pairs"]}
     paired = {pair["real"] for pair in run.result["pairs"]}
@@ -33,14 +34,15 @@ def measured(run: Run) -> Iterator[tuple[str, float]]:
     }
     for suffix, scores in handled.items():
         found: dict[str, list[float]] = defaultdict(list)
-        for real, generator in run.pairs:
-            role = "seen" if seen[generator] else "unseen"
+        # Unseen generators first, so that the worst of them is the first column.
+        for real, generator in sorted(run.pairs, key=lambda pair: seen[pair[1]]):
             rates = (scores[real] >= threshold).mean(), (scores[generator] < threshold).mean()
-            found[role].append(100 * float(np.mean(rates)))
             auroc = ranking_values(scores[real], scores[generator])["auroc"]
-            found[f"{role}_auroc"].append(100 * auroc)
-        for role, values in found.items():
-            yield f"{role}{suffix}", min(values)
+            for name in (generator,) if seen[generator] else ("unseen", generator):
+                found[f"{name}{suffix}"].append(100 * float(np.mean(rates)))
+                found[f"{name}{suffix}_auroc"].append(100 * auroc)
+        for name, values in found.items():
+            yield name, min(values)
         for source in run.result["sources"]:
             name = source["source"]
             if source["real"] and name not in paired:
@@ -91,7 +93,10 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of train.py")
     parser.add_argument("--to", type=Path, required=True, help="folder to write into")
     given = parser.parse_args()
-    found = rows([run for folder in given.runs for run in read_runs(folder)])
+    try:
+        found = rows([run for folder in given.runs for run in read_runs(folder)])
+    except UserError as error:
+        sys.exit(str(error))
     with (given.to / "results.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, dict.fromkeys(key for row in found for key in row),
                                lineterminator="\n")  # fmt: skip
@@ -101,7 +106,8 @@ def main() -> None:
              for name, value in row.items()}
             for row in found
         )  # fmt: skip
-    shown = [name for name in found[0] if f"{name}_low" in found[0]]
+    shown = [name for name in found[0]
+             if f"{name}_low" in found[0] and not name.endswith("_auroc")]  # fmt: skip
     sys.stdout.write(f"| model | train_on | seeds | {' | '.join(shown)} |\n")
     sys.stdout.write("|---" * (len(shown) + 3) + "|\n")
     for row in found:
