@@ -10,11 +10,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,6 +31,7 @@ from forensics.data.sources import Needed, Preparation, Source
 from forensics.errors import UserError
 from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter
+from forensics.images.listing import ImageFile, Listing, list_images
 
 ROOT = Path(__file__).parent.parent
 
@@ -200,6 +204,43 @@ class TestCache:
         # What is allowed to be rejected has no part in the rows.
         opened(LENIENT)
         assert decodes == []
+
+    def test_the_listing_is_released_before_rows_that_are_there_are_read(
+        self, folder: Path, opened: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Images(list[ImageFile]):
+            """A list that can be referred to weakly."""
+
+        opened()
+        kept: list[weakref.ref[Images]] = []
+        read = sources.mapped
+
+        def listed(place: Path) -> Listing:
+            images = Images(list_images(place).images)
+            kept.append(weakref.ref(images))
+            return Listing(images, Counter())
+
+        def mapped(*given: Any) -> Source:  # noqa: ANN401
+            assert [images() for images in kept] == [None]
+            return read(*given)
+
+        monkeypatch.setattr(opening, "list_images", listed)
+        monkeypatch.setattr(opening, "mapped", mapped)
+        is_right(opened(), folder)
+
+    def test_a_folder_that_is_still_being_filled_is_refused(
+        self, folder: Path, opened: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def listed(place: Path) -> Listing:
+            found = list_images(place)
+            shutil.copy(place / "000.png", place / f"{len(found.images)}.png")
+            return found
+
+        monkeypatch.setattr(opening, "list_images", listed)
+        with pytest.raises(UserError, match=r"are being changed: repeat the command when"):
+            opened()
+        monkeypatch.undo()
+        assert len(opened()) == 8
 
     @pytest.mark.parametrize("edit", [_touch, _change, _add, _remove, _rename])
     def test_a_change_of_the_folder_builds_anew_in_place_of_the_old_rows(

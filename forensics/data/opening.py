@@ -200,17 +200,25 @@ def _in_cache(
     size = preparation.image_size
     whose = "|".join([str(folder.resolve()), policy, *below])
     home = cache_dir / f"{name}-{_hash(as_text(whose).encode())[:12]}"
-    content = _hash_of_listing(policy, files)[:24]
-    needed = _within(needed or Needed(len(files), 0), len(files))
+    count, content = len(files), _hash_of_listing(policy, files)[:24]
+    del files  # ten million take 2 GiB, and rows that are there need none of them
+    needed = _within(needed or Needed(count, 0), count)
     try:
-        source = _open(name, home, content, needed, size, len(files), made_from)
+        source = _open(name, home, content, needed, size, count, made_from)
         if source is None:
             home.mkdir(parents=True, exist_ok=True)
             with _locked(home / "lock", name):
-                source = _open(name, home, content, needed, size, len(files), made_from)
+                source = _open(name, home, content, needed, size, count, made_from)
                 if source is None:
+                    (files, _), made_from = _listed(folder, below)
+                    if _hash_of_listing(policy, files)[:24] != content:
+                        raise UserError(
+                            f"The files in {as_text(str(folder))} are being changed: repeat the "
+                            "command when they are complete.",
+                            key=name,
+                        )
                     cached = [*_cached(home, content), needed]
-                    needed = _within(Needed(*map(max, zip(*cached, strict=True))), len(files))
+                    needed = _within(Needed(*map(max, zip(*cached, strict=True))), count)
                     cache = home / f"{content}-{needed.first}-{needed.last}"
                     with staged(cache) as unfinished:
                         label, qualities = f"prepare {name}", preparation.qualities.get(name, ())
@@ -218,7 +226,7 @@ def _in_cache(
                     for outdated in home.iterdir():
                         if outdated.is_dir() and outdated != cache:
                             shutil.rmtree(outdated)
-                    source = mapped(name, cache, size, len(files), made_from)
+                    source = mapped(name, cache, size, count, made_from)
     except OSError as error:
         raise UserError(
             f"Cannot store the prepared images of {name} in {as_text(str(home))} "

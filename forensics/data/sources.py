@@ -183,7 +183,7 @@ def mapped(
     """
     try:
         with (cache / MANIFEST).open("rb") as file:  # paths may be no UTF-8
-            manifest = pq.read_table(file)
+            manifest = pq.read_table(file, pre_buffer=False)  # buffers take as much again
         count = len(manifest) - manifest["digest"].null_count
         with (cache / ROWS).open("rb") as file:
             access = mmap.ACCESS_READ
