@@ -42,9 +42,9 @@ FILTER = ResizeFilter.lanczos
 def opened(name: str, count: int, folder: Path) -> Source:
     """Open a made-up source with a given number of images; make it first, if it is missing."""
     width = len(str(count))
-    names = (f"{number:0{width}d}.png" for number in range(count))
 
     def listed(_: Path) -> Listing:
+        names = (f"{number:0{width}d}.png" for number in range(count))
         return Listing([ImageFile(path, 100_000 + n, n) for n, path in enumerate(names)], Counter())
 
     def build(_folder: Path, files: list[ImageFile], *given: Any) -> None:  # noqa: ANN401
