@@ -119,7 +119,9 @@ def reading(count: int, folder: Path) -> Callable[[], object]:
     }
     pq.write_table(pa.table(table), folder / "scores.parquet")
     pair = {"real": "real", "generator": "generated"}
-    result = {"pairs": [pair], "temperature": None, "thresholds": {"0.5": 0.0}}
+    hashes = dict.fromkeys(("real", "generated"), "")
+    result = {"pairs": [pair], "temperature": None, "thresholds": {"0.5": 0.0},
+              "test_hashes": hashes}  # fmt: skip
     settings = {"model": "dcgan_discriminator", "seed": 0, "dataset.train_on": []}
     del table
 

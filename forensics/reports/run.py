@@ -3,11 +3,10 @@
 Both provide the same for each detector: metrics in the form of ``result.json``, and scores.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,38 +79,37 @@ class Run:
     @cached_property
     def logits(self) -> dict[str, NDArray[np.float64]]:
         """Logits of the tested images by source, in the order of the test."""
-        logits = _by_source(self._tested(["source", "logit"]), "logit")
+        logits = _by_source(self._tested("logit"), "logit")
         form.check_sources(self._scores, set(logits))
         return logits
 
     def tested(self) -> dict[str, NDArray[np.str_]]:
         """Paths of the tested images by source, in the order of the test."""
-        return _by_source(self._tested(["source", "path"]), "path")
+        return _by_source(self._tested("path"), "path")
 
-    def _tested(self, columns: list[str]) -> Mapping[str, Sequence[Any]]:
-        table = _read_table(self._scores, [*columns, "split"])
-        tested = table.filter(pc.field("split") == "test")
-        return cast(Mapping[str, Sequence[Any]], tested.select(columns).to_pydict())
+    def _tested(self, column: str) -> pa.Table:
+        table = _read_table(self._scores, ["source", column, "split"])
+        return table.filter(pc.field("split") == "test")
 
     @cached_property
     def perturbed(self) -> dict[tuple[str, float], dict[str, NDArray[np.float64]]]:
         """Logits of the tested images by source, for each perturbation and strength measured."""
         if not self._perturbed.exists():
             return {}
-        under: dict[tuple[str, float], dict[str, list[Any]]] = {}
-        columns_read = ["source", "logit", "perturbation", "strength"]
-        for row in _read_table(self._perturbed, columns_read).to_pylist():
-            key = row["perturbation"], round(row["strength"], 6)
-            if key[0] not in PERTURBATIONS:
-                raise form.refused(self._perturbed, f"has the unknown perturbation {key[0]}")
-            columns = under.setdefault(key, defaultdict(list))
-            columns["source"].append(row["source"])
-            columns["logit"].append(row["logit"])
-        logits = {key: _by_source(columns, "logit") for key, columns in under.items()}
-        for key, of_sources in logits.items():
+        table = _read_table(self._perturbed, ["source", "logit", "perturbation", "strength"])
+        names, strengths = table["perturbation"], pc.round(table["strength"], 6)
+        columns = pa.table({"name": names, "strength": strengths})
+        keys = columns.group_by(columns.column_names, use_threads=False).aggregate([])
+        logits: dict[tuple[str, float], dict[str, NDArray[np.float64]]] = {}
+        for name, strength in zip(*keys.to_pydict().values(), strict=True):
+            if name not in PERTURBATIONS:
+                raise form.refused(self._perturbed, f"has the unknown perturbation {name}")
+            rows = pc.and_(pc.equal(names, name), pc.equal(strengths, strength))
+            of_sources = _by_source(table.filter(rows), "logit")
             counts = {source: len(scores) for source, scores in of_sources.items()}
             if counts != {source: len(scores) for source, scores in self.logits.items()}:
-                raise form.refused(self._perturbed, f"has other images under {key[0]}")
+                raise form.refused(self._perturbed, f"has other images under {name}")
+            logits[name, strength] = of_sources
         return logits
 
     def check(self) -> None:
@@ -242,8 +240,13 @@ def _read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _by_source(columns: Mapping[str, Sequence[Any]], of: str) -> dict[str, NDArray[Any]]:
-    values: dict[str, list[Any]] = defaultdict(list)
-    for source, value in zip(columns["source"], columns[of], strict=True):
-        values[source].append(value)
-    return {source: np.array(column) for source, column in values.items()}
+def _by_source(table: pa.Table, column: str) -> dict[str, NDArray[Any]]:
+    """A column's values by source, sources in the order of their first row."""
+    sources = table["source"].combine_chunks().dictionary_encode()
+    numbers = sources.indices.to_numpy()
+    values = table[column].to_numpy()
+    if values.dtype == object:
+        values = values.astype(np.str_)
+    return {
+        str(name): values[numbers == at] for at, name in enumerate(sources.dictionary.to_pylist())
+    }
