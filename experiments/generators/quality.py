@@ -1,7 +1,7 @@
 """Table of the quality measures in ``source.json`` files of generators, and sheets of images.
 
 ``python experiments/generators/quality.py /faces/dcgan /faces/wgan_gp ...`` prints a table and
-writes ``quality.csv`` and ``<generator>.jpg`` beside this file.
+writes ``quality.csv`` and ``<generator>.jpg``, beside this file or to another folder.
 """
 
 import argparse
@@ -42,14 +42,16 @@ def sheet(folder: Path) -> Image.Image:
 
 def main() -> None:
     """Read the folders named on the command line."""
-    here = Path(__file__).parent
     rows = []
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="+", type=Path, help="that generate.py has filled")
-    for folder in parser.parse_args().folder:
+    parser.add_argument("--to", type=Path, default=Path(__file__).parent, help="folder to write to")
+    given = parser.parse_args()
+    given.to.mkdir(exist_ok=True)
+    for folder in given.folder:
         rows.append(row_of(folder))
-        sheet(folder).save(here / f"{rows[-1]['generator']}.jpg", quality=90)
-    with (here / "quality.csv").open("w", newline="") as file:
+        sheet(folder).save(given.to / f"{rows[-1]['generator']}.jpg", quality=90)
+    with (given.to / "quality.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
