@@ -13,11 +13,16 @@ from matplotlib.figure import Figure
 
 
 def main() -> None:
-    """Draw a line a run: the mean over generators and real sources, and a band from the worst."""
+    """Draw a line for the runs of all seeds: the mean over pairs and seeds, a band to the worst."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("csv", type=Path, help="rows of rates.py")
     parser.add_argument("png", type=Path, help="file to write")
-    parser.add_argument("runs", nargs="+", metavar="RUN=LABEL", help="a run and its label")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN=LABEL",
+        help="runs RUN_seed0, RUN_seed1, ... and their label",
+    )
     given = parser.parse_args()
     with given.csv.open() as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == "unseen"]
@@ -26,7 +31,7 @@ def main() -> None:
     for run, label in (pair.split("=", 1) for pair in given.runs):
         values: dict[str, list[float]] = defaultdict(list)
         for row in rows:
-            if row["run"] == run:
+            if row["run"].rpartition("_seed")[0] == run:
                 values[row["handling"]].append(100 * float(row["acc"]))
         names = list(values)
         mean, worst = (np.array([fold(of) for of in values.values()]) for fold in (np.mean, min))
@@ -34,7 +39,9 @@ def main() -> None:
         axis.fill_between(names, worst, mean, alpha=0.15, color=line.get_color())
     axis.axhline(50, color="grey", linewidth=0.8, linestyle=":")
     axis.set(ylabel="balanced accuracy, %", ylim=(35, 101))
-    axis.set_title("generators never seen in training; bands reach to the worst pair", fontsize=9)
+    axis.set_title(
+        "generators never seen in training; bands reach to the worst GAN and seed", fontsize=9
+    )
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(given.png, dpi=110)
 
