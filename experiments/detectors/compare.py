@@ -81,7 +81,7 @@ def figure(found: list[dict[str, Any]], speed: Path, to: Path) -> None:
                       fontsize=7)  # fmt: skip
     axis.axhline(50, color="0.4", linewidth=0.8, linestyle=(0, (4, 3)))
     axis.set(xscale="log", xlabel="scoring, ms an image of 128 px on one thread",
-             ylabel="balanced accuracy on unseen generators, %")  # fmt: skip
+             ylabel="balanced accuracy on the worst unseen generator, %")  # fmt: skip
     axis.set_title("filled: as they come; hollow: after JPEG 75", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     drawn.savefig(to, dpi=110)
