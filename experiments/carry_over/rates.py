@@ -9,7 +9,7 @@ validation real images.
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,16 @@ from forensics.reports.run import Run, read_runs
 
 THRESHOLD = "source_0.05"
 PLAIN = "untouched"
+TABLES = {
+    "validation": ({"part": "validation"}, "acc"),
+    "validation, starter_pggan": ({"part": "validation", "generator": "starter_pggan"}, "acc"),
+    "validation, starter_dcgan": ({"part": "validation", "generator": "starter_dcgan"}, "acc"),
+    "unseen": ({"part": "unseen"}, "acc"),
+    "unseen, AUROC": ({"part": "unseen"}, "auroc"),
+    "lfw called real": ({"part": "unseen real", "real": "lfw"}, "tpr"),
+    "utkface called real": ({"part": "unseen real", "real": "utkface"}, "tpr"),
+}
+"""What is printed: the rows that count, and the metric."""
 
 
 def handling(name: str, strength: float) -> str:
@@ -67,8 +77,43 @@ def on_test(run: Run) -> Iterator[dict[str, Any]]:
                    "n": len(scores[real]), "tpr": tpr}  # fmt: skip
 
 
+def table(
+    rows: list[dict[str, Any]],
+    chosen: tuple[dict[str, str], str],
+    fold: Callable[[list[float]], float],
+) -> str:
+    """A table in Markdown: mean over seeds of all handlings and of each, lowest and highest seed.
+
+    Args:
+        rows: all rows; runs of one name but for ``_seed0`` and so on share a line.
+        chosen: the rows that count, by the values of their columns, and the metric.
+        fold: what combines the rows of a seed, in percent.
+    """
+    where, metric = chosen
+    by_run: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for row in rows:
+        if where.items() <= row.items():
+            of_run = by_run.setdefault(row["run"].rpartition("_seed")[0], {})
+            of_seed = of_run.setdefault(row["handling"], {}).setdefault(row["seed"], [])
+            of_seed.append(100 * row[metric])
+    handlings = list(next(iter(by_run.values()), {}))
+    lines = [
+        f"| run | seeds | mean | {' | '.join(handlings)} |",
+        "|---" * (len(handlings) + 3) + "|",
+    ]
+    for run, of_run in by_run.items():
+        folded = np.array([[fold(values) for values in of_run[one].values()] for one in handlings])
+        cells = []
+        for of_seeds in (folded.mean(axis=0), *folded):
+            low, high = min(of_seeds), max(of_seeds)
+            spread = f" [{low:.0f}, {high:.0f}]" if len(of_seeds) > 1 else ""
+            cells.append(f"{np.mean(of_seeds):.1f}{spread}")
+        lines.append(f"| {run} | {len(of_seeds)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Write all rows as csv, and print means over pairs."""
+    """Write all rows as csv, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("csv", type=Path, help="file to write")
     parser.add_argument("runs", type=Path, nargs="+", help="folders of train.py")
@@ -84,21 +129,9 @@ def main() -> None:
         writer.writeheader()
         writer.writerows({key: f"{value:.4f}" if isinstance(value, float) else value
                           for key, value in row.items()} for row in rows)  # fmt: skip
-    handlings = list(dict.fromkeys(row["handling"] for row in rows))
-    for part, metric in (("validation", "acc"), ("unseen", "acc"), ("unseen", "auroc"),
-                         ("unseen real", "tpr")):  # fmt: skip
-        sys.stdout.write(f"\n{part}, mean of {metric} in percent\n")
-        sys.stdout.write(
-            f"{'':<28}{'mean':>10}" + "".join(f"{one:>12}" for one in handlings) + "\n"
-        )
-        for folder in given.runs:
-            means = [
-                100 * np.mean([row[metric] for row in rows if row["run"] == folder.name
-                               and (row["part"], row["handling"]) == (part, one)] or [np.nan])
-                for one in handlings
-            ]  # fmt: skip
-            cells = "".join(f"{value:>12.1f}" for value in means)
-            sys.stdout.write(f"{folder.name:<28}{np.mean(means):>10.1f}{cells}\n")
+    for title, chosen in TABLES.items():
+        for fold in (np.mean, np.min) if title == "unseen" else (np.mean,):
+            sys.stdout.write(f"\n{title}, {fold.__name__}\n\n{table(rows, chosen, fold)}")
 
 
 if __name__ == "__main__":

@@ -100,14 +100,14 @@ class Run:
         names, strengths = table["perturbation"], pc.round(table["strength"], 6)
         columns = pa.table({"name": names, "strength": strengths})
         keys = columns.group_by(columns.column_names, use_threads=False).aggregate([])
+        counts = {source: len(scores) for source, scores in self.logits.items()}
         logits: dict[tuple[str, float], dict[str, NDArray[np.float64]]] = {}
         for name, strength in zip(*keys.to_pydict().values(), strict=True):
             if name not in PERTURBATIONS:
                 raise form.refused(self._perturbed, f"has the unknown perturbation {name}")
             rows = pc.and_(pc.equal(names, name), pc.equal(strengths, strength))
             of_sources = _by_source(table.filter(rows), "logit")
-            counts = {source: len(scores) for source, scores in of_sources.items()}
-            if counts != {source: len(scores) for source, scores in self.logits.items()}:
+            if {source: len(scores) for source, scores in of_sources.items()} != counts:
                 raise form.refused(self._perturbed, f"has other images under {name}")
             logits[name, strength] = of_sources
         return logits
