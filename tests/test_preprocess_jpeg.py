@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,12 @@ from torch import Tensor
 from forensics.images.metadata import read_metadata
 from forensics.preprocess.base import Draws
 from forensics.preprocess.handling import Jpeg, Per
-from forensics.preprocess.jpeg import _tables, jpeg
+from forensics.preprocess.jpeg import _tables, by_libjpeg, by_tensors, jpeg
 
 Pixels = NDArray[np.uint8]
+Coded = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+EITHER_WAY = pytest.mark.parametrize("coded", [by_libjpeg, by_tensors])
 
 
 def pixels(height: int, width: int) -> Pixels:
@@ -43,10 +46,10 @@ def pillows(images: Pixels, quality: int, top: int = 0, left: int = 0) -> Tensor
     return batch(np.stack(results))
 
 
-def alike(images: Tensor, quality: int, top: int = 0, left: int = 0) -> Tensor:
+def alike(images: Tensor, quality: int, top: int = 0, left: int = 0, coded: Coded = jpeg) -> Tensor:
     """A batch of one quality and one place of the blocks."""
     count = len(images)
-    return jpeg(images, torch.full((count,), quality), torch.tensor([[top, left]] * count))
+    return coded(images, torch.full((count,), quality), torch.tensor([[top, left]] * count))
 
 
 @pytest.fixture
@@ -65,10 +68,21 @@ def test_the_result_is_pillows(
     device: torch.device, quality: int, size: tuple[int, int], place: tuple[int, int]
 ) -> None:
     images = pixels(*size)
-    result = alike(batch(images).to(device), quality, *place)
+    result = alike(batch(images).to(device), quality, *place, coded=by_tensors)
     assert result.device.type == device.type
     # To the bit: it is libjpeg's arithmetic, of whole numbers.
-    assert torch.equal(result.cpu(), pillows(images, quality, *place))
+    expected = pillows(images, quality, *place)
+    assert torch.equal(result.cpu(), expected)
+    assert torch.equal(alike(batch(images), quality, *place), expected)
+
+
+def test_the_result_has_the_images_device_dtype_and_memory_layout(device: torch.device) -> None:
+    images = batch(pixels(32, 32)).to(device, torch.bfloat16, memory_format=torch.channels_last)
+    before = images.clone()
+    result = alike(images, 75)
+    assert (result.device, result.dtype) == (images.device, images.dtype)
+    assert result.stride() == images.stride()
+    assert torch.equal(images, before)
 
 
 def test_neither_autocast_nor_coarse_products_change_the_result(
@@ -76,14 +90,15 @@ def test_neither_autocast_nor_coarse_products_change_the_result(
 ) -> None:
     images = pixels(64, 64)
     with torch.autocast(device.type, torch.bfloat16):
-        result = alike(batch(images).to(device), 90, 3, 4)
+        result = alike(batch(images).to(device), 90, 3, 4, coded=by_tensors)
     assert torch.equal(result.cpu(), pillows(images, 90, 3, 4))
 
 
-def test_every_image_has_its_own_quality_and_place() -> None:
+@EITHER_WAY
+def test_every_image_has_its_own_quality_and_place(coded: Coded) -> None:
     images = pixels(40, 40)
     qualities, places = (30, 65, 90, 100), ((0, 0), (15, 1), (4, 8), (9, 14))
-    result = jpeg(batch(images), torch.tensor(qualities), torch.tensor(places))
+    result = coded(batch(images), torch.tensor(qualities), torch.tensor(places))
     for i, (quality, place) in enumerate(zip(qualities, places, strict=True)):
         assert torch.equal(result[[i]], pillows(images[[i]], quality, *place))
 
@@ -93,20 +108,22 @@ def test_the_grid_of_chroma_has_a_period_of_16_pixels() -> None:
     assert not torch.equal(alike(images, 75, 0, 0), alike(images, 75, 8, 8))
 
 
+@EITHER_WAY
 @pytest.mark.parametrize(
     ("level", "expected"), [(100, 100), (101, 100), (102, 102), (103, 102), (155, 156)]
 )
-def test_the_mean_of_a_block_is_quantised(level: int, expected: int) -> None:
+def test_the_mean_of_a_block_is_quantised(level: int, expected: int, coded: Coded) -> None:
     # At quality 50, (level - 128) * 8 in steps of 16, halves away from zero.
     images = torch.full((1, 3, 16, 16), float(level))
-    assert torch.equal(alike(images, 50), torch.full_like(images, expected))
+    assert torch.equal(alike(images, 50, coded=coded), torch.full_like(images, expected))
 
 
+@EITHER_WAY
 @pytest.mark.parametrize("quality", [65, 80, 95])
-def test_grey_images_stay_within_a_level(quality: int) -> None:
+def test_grey_images_stay_within_a_level(quality: int, coded: Coded) -> None:
     # The step of the mean is at most 11 eighths of a level, so the error at most 11 sixteenths.
     images = torch.arange(256.0).view(-1, 1, 1, 1).expand(-1, 3, 20, 20)
-    assert (alike(images, quality, 5, 5) - images).abs().max() <= 1
+    assert (alike(images, quality, 5, 5, coded) - images).abs().max() <= 1
 
 
 def test_what_is_no_whole_level_is_rounded_and_clipped_first() -> None:
@@ -115,10 +132,11 @@ def test_what_is_no_whole_level_is_rounded_and_clipped_first() -> None:
     assert torch.equal(alike(off, 95), alike(images, 95))
 
 
-def test_an_empty_batch_stays_empty() -> None:
+@EITHER_WAY
+def test_an_empty_batch_stays_empty(coded: Coded) -> None:
     none = torch.empty(0, 3, 16, 16)
     offsets = torch.empty(0, 2, dtype=torch.long)
-    assert jpeg(none, torch.empty(0, dtype=torch.long), offsets).shape == none.shape
+    assert coded(none, torch.empty(0, dtype=torch.long), offsets).shape == none.shape
 
 
 @pytest.mark.parametrize("quality", [0, 101])
