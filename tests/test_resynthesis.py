@@ -180,10 +180,9 @@ class TestSpectrum:
         moved = match_spectrum(given, wanted, share).numpy().transpose(0, 2, 3, 1)
         for before, after, original in zip(images, (moved + 1) * 127.5, originals, strict=True):
             start, end, goal = (radial(one) for one in (before, after, original))
-            assert np.abs(goal - start).max() > 2  # in units of e
+            assert np.abs(goal - start).max() > 4  # in units of e
             # Not to the digit: gains are measured in a window and hold for complete images.
-            error = np.abs(end - (1 - share) * start - share * goal)
-            assert (error < 0.05 + 0.1 * np.abs(goal - start)).all()
+            np.testing.assert_allclose(end, (1 - share) * start + share * goal, atol=0.4)
 
     def test_phases_and_what_is_within_one_cycle_stay(self) -> None:
         draws = np.random.default_rng(0)
