@@ -23,6 +23,7 @@ from forensics.preprocess.handling import (
     Noise,
     Per,
     Resize,
+    SwapSpectra,
     Untouched,
 )
 from forensics.preprocess.steps import Steps
@@ -53,7 +54,7 @@ OPERATORS: dict[str, Preprocess] = {
         ("crop_resize", CropResize(0.5, per)),
         ("blur_sigma", BlurSigma(3.0, per)),
     )
-} | {"none": Untouched(), "mask_frequencies": MaskFrequencies(0.15)}
+} | {"none": Untouched(), "mask_frequencies": MaskFrequencies(0.15), "swap_spectra": SwapSpectra()}
 DRAWING = [name for name in OPERATORS if name != "none"]
 IDENTITIES: list[Preprocess] = [
     Untouched(),

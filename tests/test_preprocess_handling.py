@@ -9,14 +9,29 @@ import numpy as np
 import pytest
 import torch
 from conftest import photos
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, stats
 from torch import Tensor
 
 from forensics.errors import UserError
 from forensics.preprocess import Draws, Preprocess
-from forensics.preprocess.degradations import enlarged, gaussian_blur, gaussian_filter, rescaled
-from forensics.preprocess.handling import CropResize, Jpeg, MaskFrequencies, Noise, Per, Resize
+from forensics.preprocess.degradations import (
+    enlarged,
+    gaussian_blur,
+    gaussian_filter,
+    match_spectrum,
+    rescaled,
+)
+from forensics.preprocess.handling import (
+    CropResize,
+    Jpeg,
+    MaskFrequencies,
+    Noise,
+    Per,
+    Resize,
+    SwapSpectra,
+)
 from forensics.preprocess.jpeg import jpeg
 from forensics.preprocess.steps import Steps
 
@@ -372,6 +387,70 @@ class TestMaskFrequencies:
         gone = np.abs(np.fft.fft2(result[:, 0].double().numpy())) < 1e-2
         half = gone[:, 1:, 1:16]  # each with its conjugate elsewhere
         assert stats.binomtest(int(half.sum()), half.size, 0.15).pvalue > 1e-3
+
+
+def radial(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean logarithm of grey values' amplitudes at each distance from 2 cycles on, by NumPy."""
+    grey = image.mean(axis=2)
+    window = np.hanning(len(image))
+    amplitudes = np.log(np.abs(np.fft.fft2((grey - grey.mean()) * np.outer(window, window))))
+    frequencies = np.fft.fftfreq(len(image)) * len(image)
+    radii = np.rint(np.hypot(frequencies[:, None], frequencies)).astype(int)
+    return np.array([amplitudes[radii == radius].mean() for radius in range(2, len(image) // 2)])
+
+
+class TestMatchSpectrum:
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    def test_moves_by_the_share_at_every_radius(self, share: float) -> None:
+        originals = photos(4, 128).astype(float)
+        images = ndimage.gaussian_filter(originals, (0, 1, 1, 0))[:, :, ::-1] * [1, 0.5, 0.2]
+        given, wanted = (
+            torch.from_numpy(both.transpose(0, 3, 1, 2).copy() / 127.5 - 1)
+            for both in (images, originals)
+        )
+        moved = match_spectrum(given, wanted, share).numpy().transpose(0, 2, 3, 1)
+        for before, after, original in zip(images, (moved + 1) * 127.5, originals, strict=True):
+            start, end, goal = (radial(one) for one in (before, after, original))
+            assert np.abs(goal - start).max() > 4  # in units of e
+            # Not to the digit: gains are measured in a window and hold for complete images.
+            np.testing.assert_allclose(end, (1 - share) * start + share * goal, atol=0.4)
+
+    def test_phases_and_what_is_within_one_cycle_stay(self) -> None:
+        draws = np.random.default_rng(0)
+        image, original = (torch.from_numpy(draws.normal(size=(1, 3, 32, 32))) for _ in range(2))
+        before, after = (torch.fft.rfft2(one) for one in
+                         (image, match_spectrum(image, original, 1.0)))  # fmt: skip
+        assert torch.allclose(before / before.abs(), after / after.abs(), atol=1e-5)
+        for low in ((0, 0), (0, 1), (1, 0)):
+            assert torch.allclose(before[..., *low], after[..., *low])
+
+    def test_an_image_without_structure_stays(self) -> None:
+        flat = torch.full((1, 3, 24, 24), 0.3)
+        for original in (flat - 1, torch.from_numpy(photos(1, 24)).permute(0, 3, 1, 2) / 255):
+            assert torch.allclose(match_spectrum(flat, original, 1.0), flat, atol=1e-3)
+
+
+class TestSwapSpectra:
+    def test_each_image_has_the_energy_of_another_one(self) -> None:
+        photographs = batch(8, 128)
+        blurred = torch.from_numpy(ndimage.gaussian_filter(photographs.numpy(), (0, 0, 1, 1)))
+        images = torch.cat([photographs, blurred])
+        result = SwapSpectra()(images, Draws.at(0, 0, 0)).images
+        assert ((result >= 0) & (result <= 255)).all()
+        before, after = (
+            np.stack([radial(one) for one in stack.permute(0, 2, 3, 1).double().numpy()])
+            for stack in (images, result)
+        )
+        upper = slice(8, 48)
+        distances = np.abs(after[:, None, upper] - before[None, :, upper]).mean(axis=2)
+        assert sorted(distances.argmin(axis=1).tolist()) == list(range(16))
+        assert distances.min(axis=1).max() < 0.2
+        assert np.diag(distances).max() > 1
+
+    def test_one_image_alone_stays(self) -> None:
+        image = batch(1)
+        result = SwapSpectra()(image, Draws.at(0, 0, 0)).images
+        assert torch.allclose(result, image, atol=1e-3)
 
 
 class TestSettings:

@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import photos, write_images
-from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from forensics.errors import UserError
 from forensics.generators import GENERATORS, resynthesis
@@ -29,7 +27,6 @@ from forensics.generators.resynthesis import (
     ResynthesisSettings,
     Upsampler,
     fit,
-    match_spectrum,
 )
 from forensics.model_files import load_model
 from forensics.training import autoencoders
@@ -156,47 +153,6 @@ class TestFit:
 
         assert torch.equal(weights(0), weights(0))
         assert not torch.equal(weights(0), weights(1))
-
-
-def radial(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean logarithm of grey values' amplitudes at each distance from 2 cycles on, by NumPy."""
-    grey = image.mean(axis=2)
-    window = np.hanning(len(image))
-    amplitudes = np.log(np.abs(np.fft.fft2((grey - grey.mean()) * np.outer(window, window))))
-    frequencies = np.fft.fftfreq(len(image)) * len(image)
-    radii = np.rint(np.hypot(frequencies[:, None], frequencies)).astype(int)
-    return np.array([amplitudes[radii == radius].mean() for radius in range(2, len(image) // 2)])
-
-
-class TestSpectrum:
-    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-    def test_moves_by_the_share_at_every_radius(self, share: float) -> None:
-        originals = photos(4, 128).astype(float)
-        images = gaussian_filter(originals, (0, 1, 1, 0))[:, :, ::-1] * [1, 0.5, 0.2]
-        given, wanted = (
-            torch.from_numpy(both.transpose(0, 3, 1, 2).copy() / 127.5 - 1)
-            for both in (images, originals)
-        )
-        moved = match_spectrum(given, wanted, share).numpy().transpose(0, 2, 3, 1)
-        for before, after, original in zip(images, (moved + 1) * 127.5, originals, strict=True):
-            start, end, goal = (radial(one) for one in (before, after, original))
-            assert np.abs(goal - start).max() > 4  # in units of e
-            # Not to the digit: gains are measured in a window and hold for complete images.
-            np.testing.assert_allclose(end, (1 - share) * start + share * goal, atol=0.4)
-
-    def test_phases_and_what_is_within_one_cycle_stay(self) -> None:
-        draws = np.random.default_rng(0)
-        image, original = (torch.from_numpy(draws.normal(size=(1, 3, 32, 32))) for _ in range(2))
-        before, after = (torch.fft.rfft2(one) for one in
-                         (image, match_spectrum(image, original, 1.0)))  # fmt: skip
-        assert torch.allclose(before / before.abs(), after / after.abs(), atol=1e-5)
-        for low in ((0, 0), (0, 1), (1, 0)):
-            assert torch.allclose(before[..., *low], after[..., *low])
-
-    def test_an_image_without_structure_stays(self) -> None:
-        flat = torch.full((1, 3, 24, 24), 0.3)
-        for original in (flat - 1, torch.from_numpy(photos(1, 24)).permute(0, 3, 1, 2) / 255):
-            assert torch.allclose(match_spectrum(flat, original, 1.0), flat, atol=1e-3)
 
 
 @pytest.fixture

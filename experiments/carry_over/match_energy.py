@@ -1,6 +1,7 @@
 """Generated images with real ones' energy at each frequency: what is left to detect but energy?
 
-Image i of each generator gets the radial amplitude spectrum of the real source's image i.
+Each image of a source gets the radial spectrum of an image of the real source. The real source
+itself may be among the sources: the control, in which each image gets another one's.
 """
 
 import argparse
@@ -36,9 +37,9 @@ def main() -> None:
     parser.add_argument("sources", nargs="+")
     parser.add_argument("--images", type=int, default=200, help="of each source, the last ones")
     given = parser.parse_args()
-    real = last(given.root / given.real, given.images)
+    wanted = last(given.root / given.real, given.images).roll(1, dims=0)
     for source in given.sources:
-        made = match_spectrum(last(given.root / source, given.images), real, 1.0)
+        made = match_spectrum(last(given.root / source, given.images), wanted, 1.0)
         rows = ((made + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         for number, row in enumerate(rows):
             files.write_image(given.root / f"{source}_matched" / f"{number:06d}.png", row)

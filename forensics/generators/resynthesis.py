@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, softplus
 
 from forensics import checks
+from forensics.preprocess.degradations import match_spectrum
 
 
 class Upsampler(StrEnum):
@@ -56,8 +57,6 @@ LEARNING_RATE = 2e-3
 OUTER, MAX_UPSAMPLINGS = 2, 5
 CRITIC_WEIGHT = 0.02
 """Of the critic's loss beside an L1 loss in the scale [-1, 1]."""
-FAINTEST = 1e-3
-"""Amplitude that a spectrum has at least: far below that of rounding to grey levels."""
 
 
 @dataclass(frozen=True)
@@ -300,48 +299,6 @@ def fit(
             critics.step()
     autoencoder.eval()
     return float(torch.stack(errors[-math.ceil(steps / 10) :]).mean()) * 127.5
-
-
-def match_spectrum(images: Tensor, originals: Tensor, share: float) -> Tensor:
-    """Move the radial spectrum of images towards their originals'.
-
-    Reconstructions are blurred; without this a detector could learn "less detail is generated",
-    which other generators break. Only the mean over all directions at a distance from 0 is
-    moved, so what an upsampler leaves at single frequencies stays, and so does what lies within one
-    cycle an image, its mean included.
-
-    Args:
-        images: ``(B, C, S, S)`` float.
-        originals: likewise.
-        share: 0 leaves the spectrum as it is, 1 gives it the originals' at each radius, between
-            them in proportion of the logarithms.
-
-    Returns:
-        New images of the same shape.
-    """
-    side = images.shape[-1]
-    frequencies = torch.fft.fftfreq(side, 1 / side, device=images.device)
-    radii = torch.hypot(frequencies[:, None], frequencies).round().long()
-    sizes = radii.flatten().bincount()
-    window = torch.hann_window(side, periodic=False, dtype=images.dtype, device=images.device)
-
-    def radial(images: Tensor) -> Tensor:
-        """Mean logarithm of the amplitudes of grey values at each radius, ``(B, R)``.
-
-        As `forensics.images.spectra` measures it. The amplitudes of complete images are mostly
-        those of the step between opposite borders, and their mean that of a few directions: with
-        these equal, textures would still differ.
-        """
-        grey = images.mean(dim=1)
-        grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * window[:, None] * window
-        amplitudes = torch.fft.fft2(grey).abs().clamp(min=FAINTEST).log()
-        sums = amplitudes.new_zeros(len(images), len(sizes))
-        return sums.index_add_(1, radii.flatten(), amplitudes.flatten(1)) / sizes
-
-    gains = (share * (radial(originals) - radial(images))).exp()
-    gains[:, :2] = 1
-    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * gains[:, None, radii]).real
-    return moved
 
 
 def _crops(rows: NDArray[np.uint8], side: int, draws: np.random.Generator) -> NDArray[np.uint8]:

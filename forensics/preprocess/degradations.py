@@ -1,4 +1,4 @@
-"""Blur, downscaling and noise of a given strength, for batches on any device."""
+"""Blur, downscaling, noise and spectra of a given strength, for batches on any device."""
 
 import math
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 MAX_GREY_LEVEL = 255.0
 MAX_SIGMA = 10.0
 """Largest standard deviation in pixels of `gaussian_filter`."""
+FAINTEST = 1e-3
+"""Amplitude that a spectrum has at least: far below that of rounding to grey levels."""
 
 
 def gaussian_blur(images: Tensor, kernel_size: int) -> Tensor:
@@ -157,3 +159,45 @@ def gaussian_noise(
     noise = torch.empty_like(images)
     noise.as_strided((noise.numel(),), (1,)).normal_(generator=generator)
     return noise.mul_(std_grey_levels).add_(images).clamp_(0, MAX_GREY_LEVEL)
+
+
+def match_spectrum(images: Tensor, others: Tensor, share: float) -> Tensor:
+    """Move the radial spectrum of images towards that of others.
+
+    Generated images often lack detail, and a detector learns "less detail is generated", which
+    other generators break. Only the mean over all directions at a distance from 0 is moved, so
+    what an upsampler leaves at single frequencies stays, and so does what lies within one cycle an
+    image, its mean included.
+
+    Args:
+        images: ``(B, C, H, W)`` float, in grey levels or [-1, 1]; left as they are.
+        others: likewise, the images whose spectrum is wanted.
+        share: 0 leaves the spectrum as it is, 1 gives it the others' at each radius, between them
+            in proportion of the logarithms.
+
+    Returns:
+        New images of the same shape and dtype, not clipped.
+    """
+    size = images.shape[2:]
+    rows, columns = (torch.fft.fftfreq(side, 1 / max(size), device=images.device) for side in size)
+    radii = torch.hypot(rows[:, None], columns).round().long()
+    sizes = radii.flatten().bincount()
+    tall, wide = (torch.hann_window(side, periodic=False).to(images) for side in size)
+
+    def radial(images: Tensor) -> Tensor:
+        """Mean logarithm of the amplitudes of grey values at each radius, ``(B, R)``.
+
+        As `forensics.images.spectra` measures it. The amplitudes of complete images are mostly
+        those of the step between opposite borders, and their mean that of a few directions: with
+        these equal, textures would still differ.
+        """
+        grey = images.mean(dim=1)
+        grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * tall[:, None] * wide
+        amplitudes = torch.fft.fft2(grey).abs().clamp(min=FAINTEST).log()
+        sums = amplitudes.new_zeros(len(images), len(sizes))
+        return sums.index_add_(1, radii.flatten(), amplitudes.flatten(1)) / sizes
+
+    gains = (share * (radial(others) - radial(images))).exp()
+    gains[:, :2] = 1
+    moved: Tensor = torch.fft.ifft2(torch.fft.fft2(images) * gains[:, None, radii]).real
+    return moved

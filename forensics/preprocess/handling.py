@@ -21,6 +21,7 @@ from forensics.preprocess.degradations import (
     gaussian_blur,
     gaussian_filter,
     gaussian_noise,
+    match_spectrum,
     rescaled,
 )
 from forensics.preprocess.jpeg import MCU, jpeg
@@ -279,3 +280,19 @@ class MaskFrequencies:
         kept[:, :, 0, 0] = 1
         masked = torch.fft.irfft2(spectrum * (kept >= self.share), (height, width))
         return Preprocessed(torch.empty_like(images).copy_(masked.clamp(0, MAX_GREY_LEVEL)), {})
+
+
+@dataclass
+class SwapSpectra:
+    """The radial spectrum of another image of the batch; not in the paper.
+
+    Real and generated images then have the same energy at each distance from frequency 0, and no
+    trace of this operator tells them apart, as both have it: what lacks detail is not generated.
+    """
+
+    def __call__(self, images: Tensor, draws: Draws) -> Preprocessed:
+        """Change ``images``, ``(B, C, H, W)`` float in [0, 255]; one alone stays as it is."""
+        order = torch.randperm(len(images), generator=draws.own, device=images.device)
+        levels = images.float()
+        moved = match_spectrum(levels, levels[order], 1.0).clamp(0, MAX_GREY_LEVEL)
+        return Preprocessed(torch.empty_like(images).copy_(moved), {})

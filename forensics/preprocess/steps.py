@@ -22,6 +22,7 @@ from forensics.preprocess.handling import (
     Noise,
     Per,
     Resize,
+    SwapSpectra,
     Untouched,
     uniform,
 )
@@ -163,6 +164,7 @@ PREPROCESSES: dict[str, type] = {
     "crop_resize": CropResize,
     "blur_sigma": BlurSigma,
     "mask_frequencies": MaskFrequencies,
+    "swap_spectra": SwapSpectra,
     "steps": Steps,
 }
 """Operators by name: the settings of ``conf/preprocess``, and what `Steps` is made of.
