@@ -195,7 +195,8 @@ def match_spectrum(images: Tensor, others: Tensor, share: float) -> Tensor:
         grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * tall[:, None] * wide
         amplitudes = torch.fft.fft2(grey).abs().clamp(min=FAINTEST).log()
         sums = amplitudes.new_zeros(len(images), len(sizes))
-        return sums.index_add_(1, radii.flatten(), amplitudes.flatten(1)) / sizes
+        means: Tensor = sums.index_add_(1, radii.flatten(), amplitudes.flatten(1)) / sizes
+        return means
 
     gains = (share * (radial(others) - radial(images))).exp()
     gains[:, :2] = 1
