@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from forensics import files
-from forensics.generators.resynthesis import match_spectrum
 from forensics.images.decode import decode
 from forensics.images.geometry import ResizeFilter, to_square
 from forensics.images.listing import list_images
+from forensics.preprocess.degradations import match_spectrum
 
 SIDE = 128
 
