@@ -9,7 +9,7 @@ validation real images.
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,23 @@ def on_test(run: Run) -> Iterator[dict[str, Any]]:
                    "n": len(scores[real]), "tpr": tpr}  # fmt: skip
 
 
+def spread(of_seeds: Sequence[float]) -> str:
+    """Mean over seeds, and the lowest and the highest of several."""
+    if len(of_seeds) == 0:
+        return "-"
+    low, high = min(of_seeds), max(of_seeds)
+    several = f" [{low:.0f}, {high:.0f}]" if len(of_seeds) > 1 else ""
+    return f"{np.mean(of_seeds):.1f}{several}"
+
+
 def table(
     rows: list[dict[str, Any]],
     chosen: tuple[dict[str, str], str],
     fold: Callable[[list[float]], float],
 ) -> str:
-    """A table in Markdown: mean over seeds of all handlings and of each, lowest and highest seed.
+    """A table in Markdown: mean over seeds with the lowest and the highest, of each handling.
+
+    Before them the mean of the handlings that all runs were tested under.
 
     Args:
         rows: all rows; runs of one name but for ``_seed0`` and so on share a line.
@@ -96,19 +107,17 @@ def table(
             of_run = by_run.setdefault(row["run"].rpartition("_seed")[0], {})
             of_seed = of_run.setdefault(row["handling"], {}).setdefault(row["seed"], [])
             of_seed.append(100 * row[metric])
-    handlings = list(next(iter(by_run.values()), {}))
+    handlings = list(dict.fromkeys(one for of_run in by_run.values() for one in of_run))
+    common = [one for one in handlings if all(one in of_run for of_run in by_run.values())]
     lines = [
         f"| run | seeds | mean | {' | '.join(handlings)} |",
         "|---" * (len(handlings) + 3) + "|",
     ]
     for run, of_run in by_run.items():
-        folded = np.array([[fold(values) for values in of_run[one].values()] for one in handlings])
-        cells = []
-        for of_seeds in (folded.mean(axis=0), *folded):
-            low, high = min(of_seeds), max(of_seeds)
-            spread = f" [{low:.0f}, {high:.0f}]" if len(of_seeds) > 1 else ""
-            cells.append(f"{np.mean(of_seeds):.1f}{spread}")
-        lines.append(f"| {run} | {len(of_seeds)} | {' | '.join(cells)} |")
+        folded = {one: [fold(values) for values in of_run[one].values()] for one in of_run}
+        seeds = np.mean([folded[one] for one in common], axis=0)
+        cells = [spread(seeds), *(spread(folded.get(one, [])) for one in handlings)]
+        lines.append(f"| {run} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
