@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import photos, write_images
 from PIL import Image
+from scipy import stats
 
 from forensics.errors import UserError
 from forensics.generators import GENERATORS, resynthesis
@@ -28,6 +29,7 @@ from forensics.generators.resynthesis import (
     Upsampler,
     fit,
 )
+from forensics.images.spectra import profiles
 from forensics.model_files import load_model
 from forensics.training import autoencoders
 
@@ -110,6 +112,10 @@ class TestArchitectures:
             ({"families": []}, "generator.families"),
             ({"steps": [5, 3]}, "generator.steps"),
             ({"steps": [3]}, "generator.steps"),
+            ({"spectrum": [0.5]}, "generator.spectrum"),
+            ({"spectrum": [0.6, 0.5]}, "generator.spectrum"),
+            ({"spectrum": [-0.1, 1.0]}, "generator.spectrum"),
+            ({"spectrum": [0.0, 1.1]}, "generator.spectrum"),
         ],
     )
     def test_settings_out_of_range_are_refused(self, changes: dict[str, Any], key: str) -> None:
@@ -121,6 +127,25 @@ class TestArchitectures:
         with pytest.raises(UserError) as raised:
             settings().build(25)
         assert raised.value.key == "dataset.image_size"
+
+
+class TestSpectrum:
+    def test_shares_are_drawn_from_their_range(self) -> None:
+        model = settings(spectrum=[0.2, 0.6]).build(SIDE)
+        shares = [model.chosen(number, 0)[1] for number in range(400)]
+        assert stats.kstest(shares, "uniform", (0.2, 0.4)).pvalue > 1e-3
+
+    def test_the_share_moves_the_energy_to_the_originals(self) -> None:
+        rows = photos(4, 64)
+        errors = []
+        for share in (0.0, 1.0):
+            torch.manual_seed(0)
+            alike = settings(count=1, families=["bilinear"], spectrum=[share, share])
+            made = (alike.build(64).eval().remake(rows, range(4), 0) + 1) * 127.5
+            # As the audit measures it, which clipping changes.
+            difference = profiles(made.permute(0, 2, 3, 1).numpy()) - profiles(rows)
+            errors.append(np.abs(difference[:, 8:28]).mean())
+        assert errors[1] < errors[0] / 3
 
 
 class TestFit:

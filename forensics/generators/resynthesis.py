@@ -11,7 +11,7 @@ differ likewise in upsampling, normalisation and activation.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -215,18 +215,22 @@ class Resynthesis(nn.Module):
     Args:
         architectures: one for each.
         per_image: images to make of each real one.
+        spectrum: range of the share of `match_spectrum`, in [0, 1].
 
     Attributes:
         autoencoders: in this order.
         per_image: likewise.
     """
 
-    def __init__(self, architectures: Sequence[Architecture], per_image: int) -> None:
+    def __init__(
+        self, architectures: Sequence[Architecture], per_image: int, spectrum: Sequence[float]
+    ) -> None:
         super().__init__()
         self.autoencoders = [Autoencoder(architecture) for architecture in architectures]
         for number, autoencoder in enumerate(self.autoencoders):
             self.add_module(str(number), autoencoder)
         self.per_image = per_image
+        self.spectrum = spectrum
 
     def chosen(self, number: int, seed: int) -> tuple[int, float]:
         """The autoencoder that makes an image, and the share of `match_spectrum`.
@@ -236,7 +240,8 @@ class Resynthesis(nn.Module):
             seed: decides both, together with the number.
         """
         draws = np.random.default_rng([seed, number])
-        return int(draws.integers(len(self.autoencoders))), float(draws.uniform())
+        by = int(draws.integers(len(self.autoencoders)))
+        return by, float(draws.uniform(self.spectrum[0], self.spectrum[1]))
 
     @torch.no_grad()
     def remake(self, rows: NDArray[np.uint8], numbers: Sequence[int], seed: int) -> Tensor:
@@ -325,6 +330,8 @@ class ResynthesisSettings:
         steps: the least and the most of an autoencoder's training.
         per_image: images made of each real one.
         seed: of the architectures, >= 0.
+        spectrum: the least and the largest share by which the spectrum of an image is moved to its
+            original's, in [0, 1]; drawn for each image. Earlier files have none.
     """
 
     count: int
@@ -332,6 +339,7 @@ class ResynthesisSettings:
     steps: list[int]
     per_image: int
     seed: int
+    spectrum: list[float] = field(default_factory=lambda: [0.0, 1.0])
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -340,6 +348,9 @@ class ResynthesisSettings:
         checks.require(bool(self.families), "generator.families", self.families, "name one")
         in_order = len(self.steps) == 2 and 1 <= self.steps[0] <= self.steps[1]
         checks.require(in_order, "generator.steps", self.steps, "be the least and the most steps")
+        in_order = len(self.spectrum) == 2 and 0 <= self.spectrum[0] <= self.spectrum[1] <= 1
+        range_ = "be the least and the largest share, in [0, 1]"
+        checks.require(in_order, "generator.spectrum", self.spectrum, range_)
 
     def build(self, image_size: int) -> Resynthesis:
         """Make the autoencoders, with fresh weights from torch's global generator.
@@ -364,4 +375,5 @@ class ResynthesisSettings:
                 for number in range(self.count)
             ],
             self.per_image,
+            self.spectrum,
         )
