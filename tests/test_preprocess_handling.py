@@ -424,8 +424,9 @@ class TestMatchSpectrum:
         for low in ((0, 0), (0, 1), (1, 0)):
             assert torch.allclose(before[..., *low], after[..., *low])
 
-    def test_an_image_without_structure_stays(self) -> None:
-        flat = torch.full((1, 3, 24, 24), 0.3)
+    @pytest.mark.parametrize("level", [0.3, 0.5, 1.0])
+    def test_an_image_without_structure_stays(self, level: float) -> None:
+        flat = torch.full((1, 3, 24, 24), level)
         for original in (flat - 1, torch.from_numpy(photos(1, 24)).permute(0, 3, 1, 2) / 255):
             assert torch.allclose(match_spectrum(flat, original, 1.0), flat, atol=1e-3)
 

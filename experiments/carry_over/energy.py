@@ -8,25 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from sources import SIDE, last_images
 
-from forensics.images.decode import decode
-from forensics.images.geometry import ResizeFilter, to_square
-from forensics.images.listing import list_images
 from forensics.images.spectra import profiles
 
-SIDE = 128
 BANDS = (16, 24, 32, 40, 48, 56, 65)
 """Limits of the bands in cycles per 128 pixels, the last one excluded."""
 
 
 def powers(folder: Path, images: int) -> NDArray[np.float64]:
     """Mean log10 power of a source's last images in each band, ``(images, bands)``."""
-    files = list_images(folder).images[-images:]
-    squares = (
-        to_square(decode(folder / file.path, 1).pixels, SIDE, ResizeFilter.lanczos)
-        for file in files
-    )
-    rings = profiles(np.stack([*squares]))
+    rings = profiles(last_images(folder, images))
     return np.stack([rings[:, low:high].mean(1) for low, high in itertools.pairwise(BANDS)], 1)
 
 

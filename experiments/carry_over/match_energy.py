@@ -7,26 +7,17 @@ itself may be among the sources: the control, in which each image gets another o
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
+from sources import last_images
 from torch import Tensor
 
 from forensics import files
-from forensics.images.decode import decode
-from forensics.images.geometry import ResizeFilter, to_square
-from forensics.images.listing import list_images
 from forensics.preprocess.degradations import match_spectrum
-
-SIDE = 128
 
 
 def last(folder: Path, images: int) -> Tensor:
-    """A source's last images, ``(n, 3, SIDE, SIDE)`` in [-1, 1]."""
-    squares = [
-        to_square(decode(folder / file.path, 1).pixels, SIDE, ResizeFilter.lanczos)
-        for file in list_images(folder).images[-images:]
-    ]
-    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 127.5 - 1
+    """A source's last images, ``(n, 3, H, W)`` in [-1, 1]."""
+    return torch.from_numpy(last_images(folder, images)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from forensics.reports.run import Run, read_runs
 
 THRESHOLD = "source_0.05"
 PLAIN = "untouched"
+AVERAGED = (PLAIN, "jpeg 75", "jpeg 90", "blur 3", "noise 3", "resize 0.5", "resize 0.75")
+"""The handlings of ``sweep.yaml``, by whose mean a method is chosen."""
 TABLES = {
     "validation": ({"part": "validation"}, "acc"),
     "validation, starter_pggan": ({"part": "validation", "generator": "starter_pggan"}, "acc"),
@@ -93,7 +95,7 @@ def table(
 ) -> str:
     """A table in Markdown: mean over seeds with the lowest and the highest, of each handling.
 
-    Before them the mean of the handlings that all runs were tested under.
+    Before them the mean over `AVERAGED`, of runs tested under all of these.
 
     Args:
         rows: all rows; runs of one name but for ``_seed0`` and so on share a line.
@@ -108,16 +110,16 @@ def table(
             of_seed = of_run.setdefault(row["handling"], {}).setdefault(row["seed"], [])
             of_seed.append(100 * row[metric])
     handlings = list(dict.fromkeys(one for of_run in by_run.values() for one in of_run))
-    common = [one for one in handlings if all(one in of_run for of_run in by_run.values())]
     lines = [
         f"| run | seeds | mean | {' | '.join(handlings)} |",
         "|---" * (len(handlings) + 3) + "|",
     ]
     for run, of_run in by_run.items():
         folded = {one: [fold(values) for values in of_run[one].values()] for one in of_run}
-        seeds = np.mean([folded[one] for one in common], axis=0)
-        cells = [spread(seeds), *(spread(folded.get(one, [])) for one in handlings)]
-        lines.append(f"| {run} | {len(seeds)} | {' | '.join(cells)} |")
+        complete = folded.keys() >= {*AVERAGED}
+        mean = np.mean([folded[one] for one in AVERAGED], axis=0) if complete else []
+        cells = [spread(mean), *(spread(folded.get(one, [])) for one in handlings)]
+        lines.append(f"| {run} | {len(folded[PLAIN])} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

