@@ -288,8 +288,10 @@ def _pairs(
     """Pairs of positions of a real and a generated image; see `Split.pairs`."""
     is_real = train.source < len(settings.real)
     pairs = np.array(_with_originals(train, is_real, settings, origins), np.int64).reshape(-1, 2)
-    rest = generator.permutation(np.setdiff1d(np.flatnonzero(is_real), pairs[:, 0]))
-    single = np.setdiff1d(np.flatnonzero(~is_real), pairs[:, 1])
+    free = np.ones(len(train), bool)
+    free[pairs] = False
+    rest = generator.permutation(np.flatnonzero(free & is_real))
+    single = np.flatnonzero(free & ~is_real)
     # As many of one as of the other, unless a detector learns from real images alone.
     count = min(len(rest), len(single))
     return np.concatenate([pairs, np.stack([rest[:count], single[:count]], axis=1)])

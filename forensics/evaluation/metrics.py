@@ -71,6 +71,16 @@ def undefined(name: str, reason: str) -> dict[str, Any]:
     return {name: None, f"{name}_interval": None, f"{name}_reason": reason}
 
 
+def _starts(ascending: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each run of equal values starts."""
+    return np.flatnonzero(np.r_[True, np.diff(ascending) > 0])
+
+
+def _bins(probabilities: Floats) -> NDArray[np.int64]:
+    """The bin of the calibration error that each probability is in."""
+    return np.asarray(np.minimum(probabilities * CALIBRATION_BINS, CALIBRATION_BINS - 1), int)
+
+
 class _Ranked:
     """Ascending logits, to be weighted repeatedly.
 
@@ -80,7 +90,10 @@ class _Ranked:
     def __init__(self, logits: Floats, labels: NDArray[np.bool_]) -> None:
         order = np.argsort(logits)
         self.logits, self.labels = logits[order], labels[order]
-        self._starts = np.flatnonzero(np.r_[True, np.diff(self.logits) > 0])
+        self._starts = _starts(self.logits)
+        self.probabilities = expit(self.logits)
+        # The bins of sorted logits are sorted: each is a contiguous range.
+        self.bins = _starts(_bins(self.probabilities))
 
     def weighted(self, weights: Floats) -> "_Weighted":
         """Apply weights ``(r, n)``, in sorted order, each row a weighting of all images."""
@@ -142,11 +155,7 @@ def _ece(images: _Weighted) -> Floats:
     Source: Guo et al. 2017 (arXiv 1706.04599), equation 3, for the positive class's probability.
     """
     ranked, weights, _, _ = images
-    probabilities = expit(ranked.logits)
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    # The bins of sorted logits are sorted: each is a contiguous range.
-    starts = np.flatnonzero(np.r_[True, np.diff(bins) > 0])
-    gaps = np.add.reduceat(weights * (probabilities - ranked.labels), starts, axis=1)
+    gaps = np.add.reduceat(weights * (ranked.probabilities - ranked.labels), ranked.bins, axis=1)
     return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
 
 
@@ -269,7 +278,7 @@ def reliability(
     """
     probabilities = expit(np.concatenate([real_logits, generated_logits]))
     labels = np.arange(len(probabilities)) < len(real_logits)
-    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = _bins(probabilities)
     return [
         {
             "probability": float(probabilities[bins == number].mean()),

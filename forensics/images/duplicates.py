@@ -6,7 +6,7 @@ bits and, in a second comparison, their low frequencies are nearly equal. Croppe
 are found only for small changes; for limits see ``experiments/audit``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -27,15 +27,18 @@ _HASHED = np.array(
 )
 # Mirroring flips the sign at every odd horizontal frequency.
 _MIRROR = 1.0 - 2.0 * (_FREQUENCIES[:, 1] % 2)
-# With 7 differing bits, at least 3 of 10 groups of bits are equal: every such pair shares a key of
-# 3 groups, and few other pairs do.
-_GROUPS, _EQUAL_GROUPS = 10, 3
+_FLIPS = np.packbits(_MIRROR[_HASHED] < 0).view(np.uint64)[0]
+# With 7 differing bits, at least 3 of 10 groups of bits are equal, and few other pairs share
+# as much.
+_GROUPS = np.array_split(np.arange(64, dtype=np.uint64), 10)
+_GROUP_BITS = np.uint16(7)
 _CROWD = 256
 _ONE = np.uint64(1)
 _BLOCK = 64
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Hashes = NDArray[np.uint64]
 
 
 class NearDuplicates(NamedTuple):
@@ -74,7 +77,7 @@ def low_frequencies(images: Images) -> Floats:
     return np.where(length > side, found / np.maximum(length, 1), np.float32(0))
 
 
-def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
+def perceptual_hashes(images: Images) -> Hashes:
     """The signs of 64 low frequencies, ``(n,)``.
 
     Args:
@@ -85,12 +88,13 @@ def perceptual_hashes(images: Images) -> NDArray[np.uint64]:
 
 
 def near_duplicates(
-    hashes: NDArray[np.uint64], images: Callable[[NDArray[np.int64]], Images]
+    hashes: Hashes, images: Callable[[NDArray[np.int64]], Images]
 ) -> NearDuplicates:
-    """Find near-duplicates among many images, 200,000 in seconds.
+    """Find near-duplicates among many images, a million in seconds.
 
-    Images with equal hashes are each paired with the first of them only, and among more than 256
-    images that share a key not all pairs are compared; `groups` joins such chains.
+    Images with equal or mirrored hashes are each paired with the first of them only, and among more
+    than 256 images that share three groups of bits not all pairs are compared; `groups` joins such
+    chains.
 
     Args:
         hashes: ``(n,)`` by `perceptual_hashes`.
@@ -101,15 +105,19 @@ def near_duplicates(
         Pairs whose hashes differ in at most `MAX_DIFFERING_BITS`, and whose low frequencies, or
         those of one and of the other's mirror image, have a cosine of `MIN_SIMILARITY`.
     """
-    different, first_of, which = np.unique(hashes, return_index=True, return_inverse=True)
-    others = np.setdiff1d(np.arange(len(hashes)), first_of)
+    upright = _upright(hashes, _GROUPS[0])
+    turned = upright != hashes
+    different, first_of, which = np.unique(upright, return_index=True, return_inverse=True)
+    is_other = np.ones(len(hashes), bool)
+    is_other[first_of] = False
+    others = np.flatnonzero(is_other)
     a, b, mirrored = _near_hashes(different)
     left = np.concatenate([first_of[which[others]], first_of[a]])
     right = np.concatenate([others, first_of[b]])
     pairs = NearDuplicates(
         np.minimum(left, right),
         np.maximum(left, right),
-        np.concatenate([np.zeros(len(others), bool), mirrored]),
+        np.concatenate([np.zeros(len(others), bool), mirrored]) ^ turned[left] ^ turned[right],
     )
     seen, position = np.unique(np.concatenate(pairs[:2]), return_inverse=True)
     found = np.concatenate(
@@ -122,46 +130,60 @@ def near_duplicates(
     return NearDuplicates(*(column[alike] for column in pairs))
 
 
-def _near_hashes(
-    hashes: NDArray[np.uint64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Pairs of different hashes, or of one and another's mirror image, that differ in few bits."""
+def _upright(hashes: Hashes, group: Hashes) -> Hashes:
+    """Each hash or its mirror image's: that with 0 in a bit of the group that mirroring flips."""
+    bit = group[_FLIPS >> group & _ONE == _ONE][0]
+    return np.where(hashes >> bit & _ONE, hashes ^ _FLIPS, hashes)
+
+
+def _bits(hashes: Hashes, group: Hashes) -> NDArray[np.uint16]:
+    """A group of bits as a number."""
+    mask = np.uint64(2 ** len(group) - 1)
+    return np.asarray(hashes >> group[0] & mask, np.uint16)
+
+
+def _near_hashes(hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Pairs of different hashes, or of one and another's mirror image, that differ in few bits.
+
+    All that share one group of bits are sorted by two others, so that the work is done on blocks
+    that fit a cache, whatever the number of hashes.
+    """
     count = len(hashes)
-    flips = np.packbits(_MIRROR[_HASHED] < 0).view(np.uint64)[0]
-    both = np.concatenate([hashes, hashes ^ flips])
-    # Key and position in one number: sorting numbers is several times as fast as sorting positions.
-    place_bits = np.uint64(len(both).bit_length())
-    places = np.arange(len(both), dtype=np.uint64)
-    groups = np.array_split(np.arange(64, dtype=np.uint64), _GROUPS)
     met = [np.zeros(0, np.int64)]
-    for chosen in combinations(groups, _EQUAL_GROUPS):
-        keyed, used = places.copy(), place_bits
-        for bits in chosen:
-            length = np.uint64(len(bits))
-            keyed |= (both >> bits[0] & (_ONE << length) - _ONE) << used
-            used += length
-        keyed.sort()
-        order = (keyed & (_ONE << place_bits) - _ONE).astype(np.int64)
-        keys, values = keyed >> place_bits, both[order]
-        at = np.flatnonzero(keys[1:] == keys[:-1])
-        for step in range(1, _CROWD + 1):
-            if step > 1:
-                at = at[at < len(both) - step]
-                at = at[keys[at] == keys[at + step]]
-            if not len(at):
-                break
-            near = at[np.bitwise_count(values[at] ^ values[at + step]) <= MAX_DIFFERING_BITS]
-            pair = np.sort(np.stack([order[near], order[near + step]]), axis=0)
-            # A pair of two mirrored images is the pair of the two originals.
-            pair = pair[:, pair[0] < count]
-            met.append(pair[0] * 2 * count + pair[1])
-    pairs = np.unique(np.concatenate(met))
-    first, second = np.divmod(pairs, max(1, 2 * count))
-    mirrored = second >= count
-    second = second % max(1, count)
-    # Each mirrored pair is found twice, once for either image as the mirrored one.
-    once = first < second
-    return first[once], second[once], mirrored[once]
+    for number, group in enumerate(_GROUPS):
+        upright = _upright(hashes, group)
+        keys = _bits(upright, group)
+        order = np.argsort(keys, kind="stable")  # of 16 bits: a radix sort
+        for block in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            values = upright[block]
+            others = [_bits(values, other) for other in _GROUPS[number + 1 :]]
+            for high, low in combinations(others, 2):
+                for first, second in _neighbours(values, high << _GROUP_BITS | low):
+                    pair = np.sort(np.stack([block[first], block[second]]), axis=0)
+                    met.append(pair[0] * count + pair[1])
+    first, second = np.divmod(np.unique(np.concatenate(met)), max(1, count))
+    return first, second, np.bitwise_count(hashes[first] ^ hashes[second]) > MAX_DIFFERING_BITS
+
+
+def _neighbours(
+    values: Hashes, keys: NDArray[np.uint16]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Compare values of equal keys; yield the positions of pairs that differ in few bits.
+
+    Keys are ordered by the number of their values, so that those with a value at a given distance
+    are the first ones.
+    """
+    of_key = np.minimum(np.bincount(keys), _CROWD + 1).astype(np.uint16)
+    crowds = of_key[keys]
+    order = np.lexsort((keys, _CROWD + 1 - crowds))  # of 16 bits: radix sorts
+    ordered, crowds = values[order], crowds[order]
+    for step in range(1, crowds.max(initial=0)):
+        compared = ordered[: np.count_nonzero(crowds > step)]
+        differing = compared[step:] ^ compared[:-step]
+        bits = np.minimum(np.bitwise_count(differing), np.bitwise_count(differing ^ _FLIPS))
+        near = np.flatnonzero(bits <= MAX_DIFFERING_BITS)
+        if len(near):
+            yield order[near], order[near + step]
 
 
 def groups(count: int, pairs: NearDuplicates) -> NDArray[np.int64]:
