@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -120,10 +121,38 @@ def test_the_index_misses_no_pair_of_hashes() -> None:
         if first < second
     }
     assert len(expected) > 60
-    # What is its own mirror image passes every second look.
+    assert _near_as_pairs(hashes) == expected
+
+
+def _near_as_pairs(hashes: NDArray[np.uint64]) -> set[tuple[int, int, bool]]:
+    """Pairs by their hashes alone: what is its own mirror image passes every second comparison."""
+    picture = photos(1, SIDE)
     symmetric = np.where(np.arange(SIDE)[:, None] < SIDE // 2, picture, picture[:, :, ::-1])
     pairs = near_duplicates(hashes, lambda p: np.repeat(symmetric, len(p), axis=0))
-    assert {*zip(*(column.tolist() for column in pairs), strict=True)} == expected
+    return {*zip(*(column.tolist() for column in pairs), strict=True)}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_any_three_equal_groups_of_bits_are_enough(mirrored: bool) -> None:
+    draws = np.random.default_rng(0)
+    picture = photos(1, SIDE)
+    flips = perceptual_hashes(picture) ^ perceptual_hashes(picture[:, :, ::-1])
+    groups_of_bits = np.array_split(np.arange(64), 10)
+    changed = [*combinations(groups_of_bits, MAX_DIFFERING_BITS)]
+    hashes = draws.integers(0, 2**64, (len(changed), 2), np.uint64)
+    for pair, of_pair in zip(hashes, changed, strict=True):
+        bits = np.array([draws.choice(group) for group in of_pair], np.uint64)
+        pair[1] = pair[0] ^ np.bitwise_or.reduce(np.uint64(1) << bits)
+    hashes[:, 1] ^= flips * mirrored
+    expected = {(at, at + 1, mirrored) for at in range(0, hashes.size, 2)}
+    assert _near_as_pairs(hashes.ravel()) == expected
+
+
+def test_a_pair_among_many_that_share_bits_is_found() -> None:
+    draws = np.random.default_rng(0)
+    hashes = draws.integers(0, 2**45, 250, np.uint64) << np.uint64(19)
+    hashes[200] = hashes[40] ^ np.uint64(0b1111111 << 50)
+    assert (40, 200, False) in _near_as_pairs(hashes)
 
 
 def test_groups_are_scipys() -> None:

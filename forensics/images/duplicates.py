@@ -92,9 +92,8 @@ def near_duplicates(
 ) -> NearDuplicates:
     """Find near-duplicates among many images, a million in seconds.
 
-    Images with equal or mirrored hashes are each paired with the first of them only, and among more
-    than 256 images that share three groups of bits not all pairs are compared; `groups` joins such
-    chains.
+    Images with equal hashes are each paired with the first of them only, and among more than 256
+    images that share three groups of bits not all pairs are compared; `groups` joins such chains.
 
     Args:
         hashes: ``(n,)`` by `perceptual_hashes`.
@@ -105,9 +104,7 @@ def near_duplicates(
         Pairs whose hashes differ in at most `MAX_DIFFERING_BITS`, and whose low frequencies, or
         those of one and of the other's mirror image, have a cosine of `MIN_SIMILARITY`.
     """
-    upright = _upright(hashes, _GROUPS[0])
-    turned = upright != hashes
-    different, first_of, which = np.unique(upright, return_index=True, return_inverse=True)
+    different, first_of, which = np.unique(hashes, return_index=True, return_inverse=True)
     is_other = np.ones(len(hashes), bool)
     is_other[first_of] = False
     others = np.flatnonzero(is_other)
@@ -117,7 +114,7 @@ def near_duplicates(
     pairs = NearDuplicates(
         np.minimum(left, right),
         np.maximum(left, right),
-        np.concatenate([np.zeros(len(others), bool), mirrored]) ^ turned[left] ^ turned[right],
+        np.concatenate([np.zeros(len(others), bool), mirrored]),
     )
     seen, position = np.unique(np.concatenate(pairs[:2]), return_inverse=True)
     found = np.concatenate(
@@ -131,7 +128,10 @@ def near_duplicates(
 
 
 def _upright(hashes: Hashes, group: Hashes) -> Hashes:
-    """Each hash or its mirror image's: that with 0 in a bit of the group that mirroring flips."""
+    """Each hash or its mirror image's, that with 0 in a bit of the group which mirroring flips.
+
+    So if two hashes have the group in common, or one and the other's mirror image, these two do.
+    """
     bit = group[_FLIPS >> group & _ONE == _ONE][0]
     return np.where(hashes >> bit & _ONE, hashes ^ _FLIPS, hashes)
 
@@ -180,8 +180,7 @@ def _neighbours(
     for step in range(1, crowds.max(initial=0)):
         compared = ordered[: np.count_nonzero(crowds > step)]
         differing = compared[step:] ^ compared[:-step]
-        bits = np.minimum(np.bitwise_count(differing), np.bitwise_count(differing ^ _FLIPS))
-        near = np.flatnonzero(bits <= MAX_DIFFERING_BITS)
+        near = np.flatnonzero(np.bitwise_count(differing) <= MAX_DIFFERING_BITS)
         if len(near):
             yield order[near], order[near + step]
 
