@@ -150,8 +150,12 @@ def test_any_three_equal_groups_of_bits_are_enough(mirrored: bool) -> None:
 
 def test_a_pair_among_many_that_share_bits_is_found() -> None:
     draws = np.random.default_rng(0)
-    hashes = draws.integers(0, 2**45, 250, np.uint64) << np.uint64(19)
-    hashes[200] = hashes[40] ^ np.uint64(0b1111111 << 50)
+    first, *others = np.array_split(np.arange(64, dtype=np.uint64), 10)[2:]
+    hashes = draws.integers(0, 2**43, 250, np.uint64) << first[-1] + np.uint64(1)
+    # A bit of each group that the hashes do not all share.
+    hashes[200] = hashes[40] ^ np.bitwise_or.reduce(
+        np.uint64(1) << np.array([group[0] for group in others])
+    )
     assert (40, 200, False) in _near_as_pairs(hashes)
 
 
