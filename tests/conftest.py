@@ -14,9 +14,9 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import IO, Any
 
 import numpy as np
@@ -334,15 +334,17 @@ def arguments(faces: Callable[..., DatasetSettings]) -> list[str]:
     ]
 
 
-def started(program: Path, *given: str) -> subprocess.Popen[str]:
-    """Start an entry point as its own process."""
+def started(
+    program: Path, *given: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    """Start an entry point as its own process, with variables added to its environment."""
     return subprocess.Popen(
         [sys.executable, str(program), *given],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         # As in this process: sums over more threads round differently.
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), **variables},
         # Where the tests run in the background, Ctrl-C would be ignored in this process, too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

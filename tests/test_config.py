@@ -324,6 +324,7 @@ def test_what_does_not_compose_is_told_in_one_sentence(override: str, said: str)
         "model.betas=[0.5]",
         "model.betas=[0.5,1.0]",
         "trainer.devices=0",
+        "trainer.nodes=0",
         "trainer.accelerator=abacus",
         "model.channels=[]",
         "model.leaky_relu_slope=1.5",
@@ -367,8 +368,8 @@ def test_a_missing_value_is_named() -> None:
 
 
 def test_a_batch_must_be_shared_evenly_by_the_devices() -> None:
-    with pytest.raises(UserError, match=r"batch_size must be a multiple of trainer\.devices=3"):
-        composed("trainer.devices=3")
+    with pytest.raises(UserError, match=r"batch_size must be a multiple of 6, trainer\.devices"):
+        composed("trainer.devices=3", "trainer.nodes=2")
 
 
 def test_a_source_may_lie_anywhere() -> None:

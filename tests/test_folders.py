@@ -14,9 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from forensics import config, runs
+from forensics.compute import Precision
 from forensics.errors import UserError
 from forensics.launch.entry import PastHydra
 from forensics.launch.folders import OwnFolder
+from forensics.training.settings import TrainerSettings
 from forensics.training.trainer import take_rank
 
 ROOT = Path(__file__).parents[1]
@@ -237,5 +239,5 @@ def test_a_launcher_that_sets_no_ranks_has_started_no_process(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    take_rank(2)
+    take_rank(TrainerSettings("cpu", 2, 1, Precision.fp32, channels_last=False))
     assert runs.on_first_device()

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -698,6 +699,21 @@ class TestResume:
         assert run("resume=outputs/x", f"max_epochs={done + 1}", resume=True) == 0
 
 
+def of_two_nodes(launcher: str) -> list[dict[str, str]]:
+    """The variables of the two processes that a launcher starts on two nodes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    if launcher == "slurm":
+        job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "2",
+               "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0",
+               "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+        return [job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank} for rank in "01"]
+    job = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2",
+           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+    return [job | {"RANK": rank, "GROUP_RANK": rank} for rank in "01"]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 class TestSeveral:
@@ -717,8 +733,9 @@ class TestSeveral:
         for folder in (first, again):
             assert (folder / "result.json").exists()
 
+    @pytest.mark.parametrize("launcher", [None, "slurm", "torchrun"])
     def test_two_devices_learn_the_same_see_every_image_once_and_measure_the_same(
-        self, run: Run, arguments: list[str], tmp_path: Path
+        self, launcher: str | None, run: Run, arguments: list[str], tmp_path: Path
     ) -> None:
         # Without BatchNorm, whose statistics are of each device's part on CPUs, the mean gradient
         # of two halves of a batch is that of the complete.
@@ -729,9 +746,16 @@ class TestSeveral:
             "audit=off",
         ]
         assert run(*same, "name=on1") == 0
-        process = started(TRAIN, *arguments, *same, "trainer.devices=2", "name=on2")
-        said, _ = process.communicate()
-        assert process.returncode == 0, said
+        devices = ["trainer.nodes=2"] if launcher else ["trainer.devices=2"]
+        processes = [
+            started(TRAIN, *arguments, *same, *devices, "name=on2", variables=of_process)
+            for of_process in (of_two_nodes(launcher) if launcher else [{}])
+        ]
+        for process, (said, _) in [(p, p.communicate()) for p in processes]:
+            assert process.returncode == 0, said
+            assert "sync_dist" not in said
+        assert [folder.name for folder in (tmp_path / "outputs").iterdir()
+                if folder.name.startswith("on")] in (["on1", "on2"], ["on2", "on1"])  # fmt: skip
         one, two = (read_scores(tmp_path / "outputs" / f"on{devices}") for devices in (1, 2))
         assert (one["path"] == two["path"]).all()
         assert (one["source"] == two["source"]).all()
@@ -743,6 +767,19 @@ class TestSeveral:
         ]
         for single, double in zip(*(result["pairs"] for result in results), strict=True):
             assert single["at_0.5"] == double["at_0.5"]
+
+    def test_nodes_need_a_launcher_and_its_processes_a_name(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        assert run("trainer.nodes=2") == 1
+        assert "srun or torchrun" in capfd.readouterr().err
+        for name, value in of_two_nodes("torchrun")[1].items():
+            monkeypatch.setenv(name, value)
+        before = sorted((tmp_path / "outputs").glob("*"))
+        assert run("trainer.nodes=2") == 1
+        assert "add name=NAME" in capfd.readouterr().err
+        assert sorted((tmp_path / "outputs").glob("*")) == before
 
     def test_two_devices_in_a_sweep_are_refused(
         self, run: Run, capfd: pytest.CaptureFixture[str]

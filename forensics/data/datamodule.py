@@ -110,7 +110,7 @@ class OrderedBatches(Sampler[Place]):
     def __init__(self, count: int, batch_size: int, rank: int, devices: int) -> None:
         if count < devices:
             raise UserError(
-                f"trainer.devices={devices} is more than the {count} images of a part of the "
+                f"{devices} devices are more than the {count} images of a part of the "
                 "split: use fewer devices or add images."
             )
         batches = min(-(-count // batch_size), count // devices)

@@ -266,6 +266,6 @@ def refuse_devices_in_sweep(devices: int) -> None:
     """
     if is_sweep() and launches_in_process() and devices > 1:
         raise UserError(
-            f"trainer.devices={devices} inside a sweep would start the sweep again on every "
-            "device: leave out --multirun, or use one device."
+            f"{devices} devices inside a sweep would start the sweep again on every device: "
+            "leave out --multirun, or use one device."
         )

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forensics import files, runs
 from forensics.checks import expanded, run_name
+from forensics.errors import UserError
 from forensics.launch import entry
 from forensics.launch.arguments import quoted
 
@@ -20,7 +21,8 @@ class OwnFolder(Callback):
     """Gives every run and sweep a folder of its own; registered in ``conf/*.yaml``.
 
     A default folder, named by the time, gets a number if it exists, so that programs started in the
-    same second do not share it. Any other is taken as given: `forensics.runs.claimed` refuses one
+    same second do not share it; the processes that a launcher starts for one run must, so they need
+    a name. Any other is taken as given: `forensics.runs.claimed` refuses one
     that is in use. In all of them ``~`` is the home folder.
 
     Attributes:
@@ -34,6 +36,8 @@ class OwnFolder(Callback):
         with entry.past_hydra():
             with _for_resolvers(config):
                 run_name(str(config.name))  # before Hydra makes the folder
+            if "trainer" in config and _is_timed(config, "hydra.run.dir"):
+                _refuse_processes_without_name(config.trainer.devices, config.trainer.nodes)
             folder, number = _own(config, "hydra.run.dir")
             with _for_resolvers(config):
                 if _is_timed(config, "name"):
@@ -51,6 +55,18 @@ class OwnFolder(Callback):
             OwnFolder.sweep.close()  # an earlier one of this process
             OwnFolder.sweep.enter_context(runs.locked(folder))
             files.remove_unfinished(folder)
+
+
+def _refuse_processes_without_name(devices: int, nodes: int) -> None:
+    # Imported here, because `evaluate.py` does not need it.
+    from forensics.training.trainer import started_by_launcher
+
+    if started_by_launcher(devices, nodes):
+        raise UserError(
+            f"A launcher has started {devices * nodes} processes for this run: add name=NAME, so "
+            "that they share a folder.",
+            key="name",
+        )
 
 
 def _own(config: DictConfig, key: str) -> tuple[Path, str]:

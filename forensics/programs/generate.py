@@ -251,8 +251,8 @@ def main(composed: DictConfig) -> None:
 
     def work() -> None:
         settings = config.typed(composed, GenerateSettings)
-        entry.refuse_devices_in_sweep(settings.trainer.devices)
-        take_rank(settings.trainer.devices)
+        entry.refuse_devices_in_sweep(settings.trainer.all_devices)
+        take_rank(settings.trainer)
         if settings.sample is not None:
             sample(settings, *trained(Path(settings.sample)))
             return

@@ -265,8 +265,8 @@ def main(composed: DictConfig) -> None:
 
     def work() -> None:
         settings = config.typed(composed, TrainSettings)
-        entry.refuse_devices_in_sweep(settings.trainer.devices)
-        take_rank(settings.trainer.devices)
+        entry.refuse_devices_in_sweep(settings.trainer.all_devices)
+        take_rank(settings.trainer)
         if sweeps.is_done(folder, config.flat(settings)):
             return
         sweeps.announce()

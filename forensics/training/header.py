@@ -36,7 +36,7 @@ def say(facts: Mapping[str, str]) -> None:
 def place(settings: TrainerSettings, device: torch.device) -> str:
     """Devices, threads and numeric precision."""
     on_gpu = device.type == "cuda"
-    several = f"{settings.devices} x " if settings.devices > 1 else ""
+    several = f"{settings.all_devices} x " if settings.all_devices > 1 else ""
     threads = "" if on_gpu else f", {torch.get_num_threads()} threads"
     precision = "bfloat16" if in_bfloat16(settings.precision, on_gpu) else "float32"
     return f"{several}{runs.device_name(device)}{threads}, {precision}"

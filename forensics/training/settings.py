@@ -47,13 +47,15 @@ class TrainerSettings:
 
     Attributes:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: number of devices that train together.
+        devices: number of devices of each machine that train together.
+        nodes: number of machines, which are expected to share their files.
         precision: ``auto`` is bfloat16 autocast if the device supports it, else float32.
         channels_last: keep images channels last in memory, which is faster.
     """
 
     accelerator: str
     devices: int
+    nodes: int
     precision: Precision
     channels_last: bool
 
@@ -61,7 +63,12 @@ class TrainerSettings:
         """Refuse settings out of range."""
         known = self.accelerator in ("auto", "cpu", "gpu")
         checks.require(known, "trainer.accelerator", self.accelerator, "be auto, cpu or gpu")
-        checks.at_least(self, "trainer.", devices=1)
+        checks.at_least(self, "trainer.", devices=1, nodes=1)
+
+    @property
+    def all_devices(self) -> int:
+        """Number of devices of all nodes together."""
+        return self.devices * self.nodes
 
 
 @dataclass
@@ -127,7 +134,7 @@ class TrainSettings:
         checks.run_name(self.name)
         chosen(self.perturb)  # refuses unknown entries
         paired = self.dataset.paired
-        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices, paired=paired)
+        _check_seed_and_batch(self.seed, self.batch_size, self.trainer, paired=paired)
         known = self.monitor in MONITORS
         checks.require(known, "monitor", self.monitor, f"be {' or '.join(MONITORS)}")
         if self.patience is not None:
@@ -203,11 +210,11 @@ class GenerateSettings:
             self, seed=0, retry_seeds=0, images=0, max_epochs=1, steps_per_epoch=1, batch_size=2
         )
         checks.run_name(self.name)
-        _check_seed_and_batch(self.seed, self.batch_size, self.trainer.devices)
+        _check_seed_and_batch(self.seed, self.batch_size, self.trainer)
         checks.source_name("real", self.real)
         if self.source is not None:
             checks.source_name("source", self.source)
-        alone = self.trainer.devices == 1 or not self.retry_seeds
+        alone = self.trainer.all_devices == 1 or not self.retry_seeds
         checks.require(alone, "retry_seeds", self.retry_seeds, "be 0 on several devices")
         if self.debug is Debug.quick:
             self.max_epochs, self.steps_per_epoch = 1, min(self.steps_per_epoch, QUICK_BATCHES)
@@ -220,10 +227,11 @@ class GenerateSettings:
 
 
 def _check_seed_and_batch(
-    seed: int, batch_size: int, devices: int, *, paired: bool = False
+    seed: int, batch_size: int, trainer: TrainerSettings, *, paired: bool = False
 ) -> None:
     checks.require(seed < 2**32, "seed", seed, "be below 2**32")
-    multiple = f"be a multiple of trainer.devices={devices}"
+    devices = trainer.all_devices
+    multiple = f"be a multiple of {devices}, trainer.devices times trainer.nodes"
     if paired:
         multiple += ", twice that for dataset.paired"
     checks.require(batch_size % (devices * (1 + paired)) == 0, "batch_size", batch_size, multiple)

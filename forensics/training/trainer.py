@@ -205,26 +205,41 @@ def pick_device(settings: TrainerSettings) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
-def take_rank(devices: int) -> None:
+def take_rank(settings: TrainerSettings) -> None:
     """Set which of the processes of a run this is, before its trainer exists.
 
     The environment alone does not tell: a scheduler and shells inside its jobs set ranks for
     processes that know nothing of each other.
 
     Args:
-        devices: number of devices that train together.
+        settings: devices that train together.
 
     Raises:
-        UserError: if a variable is set as for a process of several, and others are missing.
+        UserError: if no launcher has started a process for each device of several nodes, or a
+            variable is set as for a process of several, and others are missing.
     """
-    environment = _environment(devices)
+    environment = _environment(settings.devices, settings.nodes)
     started_here = isinstance(environment, LightningEnvironment)
     rank = environment.local_rank() if started_here else environment.global_rank()
-    runs.take_rank(rank if devices > 1 else 0)
+    runs.take_rank(rank if settings.all_devices > 1 else 0)
 
 
-def _environment(devices: int) -> ClusterEnvironment:
+def started_by_launcher(devices: int, nodes: int) -> bool:
+    """Whether this is one of the processes that a launcher has started, one for each device.
+
+    Args:
+        devices: number of devices of each machine that train together.
+        nodes: number of machines.
+
+    Raises:
+        UserError: like `take_rank`.
+    """
+    return not isinstance(_environment(devices, nodes), LightningEnvironment)
+
+
+def _environment(devices_of_node: int, nodes: int) -> ClusterEnvironment:
     """What starts the processes of a run: Lightning, unless a launcher has started one a device."""
+    devices = devices_of_node * nodes
     if devices > 1:
         if TorchElasticEnvironment.detect() and {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= {
             *os.environ
@@ -232,6 +247,12 @@ def _environment(devices: int) -> ClusterEnvironment:
             return TorchElasticEnvironment()
         if SLURMEnvironment.detect() and os.environ.get("SLURM_NTASKS") == str(devices):
             return SLURMEnvironment()
+        if nodes > 1:
+            raise UserError(
+                f"trainer.nodes={nodes} needs a process for each of the {devices} "
+                "devices: start them with srun or torchrun, see docs/scale.md.",
+                key="trainer.nodes",
+            )
         if "LOCAL_RANK" in os.environ and "MASTER_PORT" not in os.environ:
             raise UserError(
                 f"LOCAL_RANK is set, but no launcher has started {devices} processes: unset it, or "
@@ -271,13 +292,14 @@ def build_trainer(
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=settings.devices,
-        strategy=several if settings.devices > 1 else "auto",
-        sync_batchnorm=on_gpu and settings.devices > 1,
+        num_nodes=settings.nodes,
+        strategy=several if settings.all_devices > 1 else "auto",
+        sync_batchnorm=on_gpu and settings.all_devices > 1,
         precision="bf16-mixed" if in_bfloat16(settings.precision, on_gpu) else "32-true",
         max_epochs=max_epochs,
         logger=loggers(logger, folder),
         callbacks=callbacks,
-        plugins=[checkpoints.AtomicCheckpoints(), _environment(settings.devices)],
+        plugins=[checkpoints.AtomicCheckpoints(), _environment(settings.devices, settings.nodes)],
         log_every_n_steps=STEPS_BETWEEN_LOGS,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -298,6 +320,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",  # the data loaders need none
         ".*smaller than the logging interval.*",  # small data
         ".*Checkpoint directory .* exists and is not empty.*",  # resumed
+        ".*recommended to use `self.log.*sync_dist=True.*",  # torchmetrics has done that
         ".*recommended to .*use `Trainer\\(devices=1.*",  # every image is scored once regardless
         ".*configure_optimizers` returned `None`.*",  # fitted in closed form
         ".*training_step` returned `None`.*",  # fitted in closed form
