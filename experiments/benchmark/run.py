@@ -4,6 +4,7 @@
 """
 
 import argparse
+import copy
 import csv
 import io
 import itertools
@@ -45,6 +46,7 @@ from forensics.compute import in_bfloat16
 from forensics.data.datamodule import FaceData
 from forensics.data.opening import open_source
 from forensics.data.sources import Preparation
+from forensics.detectors.base import Detector
 from forensics.training.settings import TrainSettings
 from forensics.training.trainer import assemble_detector, build_trainer
 
@@ -56,6 +58,7 @@ CORES = os.cpu_count() or 1
 WARM_UP = 3
 OPENED_TIMES, OPENED_SIDE = 5, 8
 ACCURACY_SEEDS = (0, 1, 2)
+AT_ONCE = 5
 SWEPT = {"preprocess": ["none", "blur", "noise"], "seed": ["0", "1"]}
 SOURCE_SIDE = 1024
 # Spectrum, contrast and colour of a photographed face: its JPEG of quality 90 takes some 300 kB.
@@ -288,11 +291,46 @@ class Loop(NamedTuple):
         )
         return self._run(iter(loader), CONVENTIONAL)
 
+    def on_stacked(self, count: int) -> float:
+        """The bare step of several detectors stacked by `torch.func`, each with its own batch.
+
+        In float32 and NCHW: `torch.vmap` has no BatchNorm under autocast (torch 2.15).
+
+        Returns:
+            Images/s of all detectors together.
+        """
+        detectors = [self._detector(CONVENTIONAL) for _ in range(count)]
+        weights, buffers = torch.func.stack_module_state(detectors)
+        skeleton = copy.deepcopy(detectors[0]).to("meta")
+        size, of_each = self.settings.dataset.image_size, self.settings.batch_size
+        images = torch.rand(count, of_each, 3, size, size, device=self.device) * 255
+        labels = (torch.arange(of_each, device=self.device) % 2).float().expand(count, -1)
+        # Element by element, so that one optimizer serves all detectors.
+        optimizer = torch.optim.Adam(weights.values())
+
+        def loss(*given: Any) -> Tensor:  # noqa: ANN401
+            of_weights, of_buffers, inputs, targets = given
+            scores = torch.func.functional_call(skeleton, (of_weights, of_buffers), (inputs,))
+            return binary_cross_entropy_with_logits(scores, targets)
+
+        for step in range(WARM_UP + self.steps):
+            if step == WARM_UP:
+                started = now(self.device)
+            gradients = torch.func.vmap(torch.func.grad(loss))(weights, buffers, images, labels)
+            for name, tensor in weights.items():
+                tensor.grad = gradients[name]
+            optimizer.step()
+        return self.steps * count * of_each / (now(self.device) - started)
+
+    def _detector(self, arithmetic: Arithmetic) -> Detector:
+        size = self.settings.dataset.image_size
+        detector = self.settings.detector.build(size, pretrained=False).train()
+        return detector.to(self.device).to(memory_format=arithmetic.layout)
+
     def _run(self, batches: Iterator[tuple[Tensor, Tensor]], arithmetic: Arithmetic) -> float:
         settings, device = self.settings, self.device
         pl.seed_everything(settings.seed, verbose=False)
-        detector = settings.detector.build(settings.dataset.image_size, pretrained=False).train()
-        detector = detector.to(device).to(memory_format=arithmetic.layout)
+        detector = self._detector(arithmetic)
         optimizer = detector.optimizer()
         assert optimizer is not None
         for step, (images, labels) in enumerate(itertools.islice(batches, WARM_UP + self.steps)):
@@ -305,6 +343,14 @@ class Loop(NamedTuple):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return self.steps * settings.batch_size / (now(device) - started)
+
+
+def _as_ours(settings: TrainSettings, device: torch.device) -> Arithmetic:
+    """Precision and layout of train.py."""
+    return Arithmetic(
+        in_bfloat16(settings.trainer.precision, device.type == "cuda"),
+        torch.channels_last if settings.trainer.channels_last else torch.contiguous_format,
+    )
 
 
 def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
@@ -326,10 +372,7 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
     device = build_trainer(
         plain.trainer, 1, plain.logger, folder / "unused", []
     ).strategy.root_device
-    as_ours = Arithmetic(
-        in_bfloat16(plain.trainer.precision, device.type == "cuda"),
-        torch.channels_last if plain.trainer.channels_last else torch.contiguous_format,
-    )
+    as_ours = _as_ours(plain, device)
     loop = Loop(plain, device, arguments.steps)
     run = itertools.count()
 
@@ -359,13 +402,52 @@ def measure_training(arguments: argparse.Namespace, folder: Path) -> Measured:
             ways[way] = partial(loop.on_files, place, workers, augmented=part == "augmented")
             ratios.append((f"ours, {ours_too}", way))
     rates: dict[str, list[float]] = {way: [] for way in ways}
-    for number, (way, train) in itertools.product(range(arguments.rounds), ways.items()):
-        rates[way].append(train())
-        log.info("round %d: %s: %.1f images/s", number + 1, way, rates[way][-1])
+    for number in range(arguments.rounds):
+        # In alternating order, so that a steady change of speed favours none.
+        for way in list(ways)[:: 1 if number % 2 else -1]:
+            rates[way].append(ways[way]())
+            log.info("round %d: %s: %.1f images/s", number + 1, way, rates[way][-1])
     measured |= {Figure("training", way, "images/s"): values for way, values in rates.items()}
     for over, under in ratios:
         by_round = [a / b for a, b in zip(rates[over], rates[under], strict=True)]
         measured[Figure("training", f"({over}) / ({under})", "ratio")] = by_round
+    return measured
+
+
+# ---------------------------------------------------------------------------- several runs at once
+
+
+def measure_several(arguments: argparse.Namespace, folder: Path) -> Measured:
+    """The bare steps of several detectors at once: in turn, stacked, and in processes."""
+    plain = compose(arguments)
+    trainer = build_trainer(plain.trainer, 1, plain.logger, folder / "unused", [])
+    device = trainer.strategy.root_device
+    as_ours = _as_ours(plain, device)
+    loop = Loop(plain, device, arguments.steps)
+    spawn = multiprocessing.get_context("spawn")
+    measured: Measured = defaultdict(list)
+    processes = min(AT_ONCE, CORES)
+
+    def in_processes() -> float:
+        started = time.perf_counter()
+        pool.map(loop.on_resident_batch, [as_ours] * AT_ONCE, chunksize=1)
+        images: int = AT_ONCE * (WARM_UP + arguments.steps) * plain.batch_size
+        return images / (time.perf_counter() - started)  # the warm-up included
+
+    with spawn.Pool(processes, torch.set_num_threads, (CORES // processes,)) as pool:
+        ways: dict[str, Callable[[], float]] = {
+            "in turn": lambda: loop.on_resident_batch(as_ours),
+            f"stacked, {CONVENTIONAL}": lambda: loop.on_stacked(AT_ONCE),
+            f"in {processes} processes": in_processes,
+        }
+        for number in range(arguments.rounds):
+            rates = {way: train() for way, train in ways.items()}
+            log.info("round %d: %s", number + 1, rates)
+            for way, rate in rates.items():
+                name = f"{AT_ONCE} detectors, {way}"
+                measured[Figure("several", name, "images/s")].append(rate)
+                ratio = Figure("several", f"({name}) / (in turn)", "ratio")
+                measured[ratio].append(rate / rates["in turn"])
     return measured
 
 
@@ -564,6 +646,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], Measured]] = {
     "step": measure_training,
     "conventional": measure_training,
     "augmented": measure_training,
+    "several": measure_several,
     "open": measure_open,
     "memory": measure_memory,
     "accuracy": measure_accuracy,
@@ -576,7 +659,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
         "--parts", default="step,conventional,open,memory",
-        help=f"of {','.join(MEASURES)}; augmented, accuracy and sweep only if named",
+        help=f"of {','.join(MEASURES)}; augmented, several, accuracy and sweep only if named",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="of every way to train")
     parser.add_argument("--steps", type=int, default=25, help="timed in each way and round")

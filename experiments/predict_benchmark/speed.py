@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from forensics import runs
 from forensics.checks import plain
@@ -157,6 +158,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[tuple[str, str]
     papers = write_detector(folder / "papers.safetensors", PAPERS, photographs["256 px PNG"])
     small = write_detector(folder / "small.safetensors", SMALL, photographs["256 px PNG"])
 
+    if torch.cuda.is_available():
+        _decoding_on(torch.device("cuda"), figures, photographs["1024 px JPEG"], arguments)
     _rates(figures, papers, photographs, arguments, folder)
     if arguments.rates:
         return figures
@@ -214,6 +217,31 @@ def _rates(
                     figures[speed, "ratio"].append(least.wall / cost.wall)
                     share = f"{kind}: CPU of decode and resize / of {name}"
                     figures[share, "ratio"].append(least.cpu / cost.cpu)
+
+
+def _decoding_on(
+    device: torch.device,
+    figures: dict[tuple[str, str], list[float]],
+    photographs: Sequence[Path],
+    arguments: argparse.Namespace,
+) -> None:
+    """Add the rate of torchvision's JPEG decoder on a device, and how far its pixels are off."""
+    encoded = [read_file(str(path)) for path in photographs]
+    for round_ in range(1 + arguments.rounds):
+        started = time.perf_counter()
+        for _ in range(-(-arguments.images // DISTINCT)):
+            decoded = decode_jpeg(encoded, ImageReadMode.RGB, device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        rate = -(-arguments.images // DISTINCT) * DISTINCT / (time.perf_counter() - started)
+        if round_:  # the first one warms up
+            figures[f"JPEG decoded on {device.type}, without resizing", "images/s"].append(rate)
+    for path, pixels in zip(photographs, decoded, strict=True):
+        of_ours = torch.from_numpy(np.array(decode(path, 1).pixels)).permute(2, 0, 1)
+        off = (pixels.cpu().int() - of_ours.int()).abs()
+        for name, value in (("largest", off.max()), ("mean", off.float().mean())):
+            name = f"JPEG decoded on {device.type}: {name} distance from ours"
+            figures[name, "grey levels"].append(float(value))
 
 
 def main() -> None:
