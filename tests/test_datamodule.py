@@ -177,7 +177,7 @@ class TestOrderedBatches:
         assert len(numbers) == 1
 
     def test_more_devices_than_images_are_refused(self) -> None:
-        with pytest.raises(UserError, match=r"trainer\.devices=4 is more than the 3 images"):
+        with pytest.raises(UserError, match="4 devices are more than the 3 images"):
             OrderedBatches(3, 8, 0, 4)
 
 
