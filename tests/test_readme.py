@@ -39,9 +39,9 @@ SMALLER = {
     "-m": ["preprocess=none,blur", "seed=0"],
 }
 
-NOT_RUN = ("hf://", "make ", "pip ", "tensorboard", " -cd ", "model=timm")
-"""What needs the internet or downloaded weights, is of another program, or is a study, which
-test_sweeps composes."""
+NOT_RUN = ("hf://", "make ", "pip ", "tensorboard", " -cd ", "model=timm", "trainer.nodes=")
+"""What needs the internet or downloaded weights, is of another program, is a study, which
+test_sweeps composes, or runs on several machines, see test_train."""
 
 
 def commands() -> list[str]:
