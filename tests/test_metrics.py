@@ -21,7 +21,7 @@ from forensics.evaluation.calibration import (
     fit_temperature,
     source_threshold,
 )
-from forensics.evaluation.intervals import auroc_interval, widened, wilson
+from forensics.evaluation.intervals import auroc_interval, placements, widened, wilson
 from forensics.evaluation.metrics import (
     at_threshold,
     oracle_threshold,
@@ -533,3 +533,12 @@ class TestSpectra:
         alone = [mean_log_power(image[None]) for image in images]
         np.testing.assert_allclose(mean_log_power(images), np.mean(alone, axis=0))
         np.testing.assert_array_equal(images, before)
+
+
+def test_placements_are_shares_of_the_other_class() -> None:
+    draws = np.random.default_rng(0)
+    real, generated = draws.integers(0, 6, 30) / 2, draws.integers(0, 6, 20) / 2
+    wins = (real[:, None] > generated) + (real[:, None] == generated) / 2
+    of_real, of_generated = placements(real, generated)
+    np.testing.assert_allclose(of_real, wins.mean(axis=1))
+    np.testing.assert_allclose(of_generated, wins.mean(axis=0))

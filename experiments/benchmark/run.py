@@ -446,8 +446,9 @@ def measure_several(arguments: argparse.Namespace, folder: Path) -> Measured:
             for way, rate in rates.items():
                 name = f"{AT_ONCE} detectors, {way}"
                 measured[Figure("several", name, "images/s")].append(rate)
-                ratio = Figure("several", f"({name}) / (in turn)", "ratio")
-                measured[ratio].append(rate / rates["in turn"])
+                if way != "in turn":
+                    ratio = Figure("several", f"({name}) / (in turn)", "ratio")
+                    measured[ratio].append(rate / rates["in turn"])
     return measured
 
 

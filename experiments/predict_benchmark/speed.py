@@ -227,13 +227,14 @@ def _decoding_on(
 ) -> None:
     """Add the rate of torchvision's JPEG decoder on a device, and how far its pixels are off."""
     encoded = [read_file(str(path)) for path in photographs]
+    times = -(-arguments.images // DISTINCT)
     for round_ in range(1 + arguments.rounds):
         started = time.perf_counter()
-        for _ in range(-(-arguments.images // DISTINCT)):
+        for _ in range(times):
             decoded = decode_jpeg(encoded, ImageReadMode.RGB, device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        rate = -(-arguments.images // DISTINCT) * DISTINCT / (time.perf_counter() - started)
+        rate = times * DISTINCT / (time.perf_counter() - started)
         if round_:  # the first one warms up
             figures[f"JPEG decoded on {device.type}, without resizing", "images/s"].append(rate)
     for path, pixels in zip(photographs, decoded, strict=True):
